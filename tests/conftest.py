@@ -1,0 +1,16 @@
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"debug": True, "use_uvloop": False}
+
+
+@pytest.fixture(autouse=True)
+def blockbuster() -> Iterator[BlockBuster]:
+    """A blocking call of ours inside the event loop fails the test."""
+    with blockbuster_ctx("onetape") as detector:
+        yield detector
