@@ -2,6 +2,10 @@ from collections.abc import Iterator
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
+
+settings.register_profile("onetape", deadline=None)  # machines are shared and noisy
+settings.load_profile("onetape")
 
 
 @pytest.fixture

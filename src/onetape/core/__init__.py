@@ -1,0 +1,1 @@
+"""Machines: sans-I/O, time in as an argument, effects out as return values."""
