@@ -1,0 +1,161 @@
+"""The gateway in front of the simulated vendor, with a key to paste: `onetape demo`.
+
+Nothing of it touches the real vendor, even if its key is set, and nothing stays
+behind: unless `ONETAPE_STATE_DIR` says where, the state lives in a temporary directory.
+"""
+
+import asyncio
+import secrets
+import tempfile
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from onetape.clock import SystemClock
+from onetape.config import Config, MassiveConfig, Origin, Secret
+from onetape.gateway.app import Gateway
+from onetape.gateway.keys import KeyStore, NewKey, Scopes
+from onetape.gateway.logs import Write
+from onetape.massive.notices import FeedPolicy
+from onetape.massive.stream import MassiveWebSocket
+from onetape.massive.wire_stream import Split, decode
+from onetape.model import AssetClass, IndexValue, Topic
+from onetape.simulator.app import Simulator, SimulatorSettings
+from onetape.simulator.market import Hours
+
+KEY_RATE_PER_MINUTE = 6_000  # the raw proxy's default is for strangers; this key is yours
+WATCHED = (Topic("V.I:SPX"), Topic("V.I:NDX"), Topic("V.I:VIX"))
+
+
+class Demo(NamedTuple):
+    """A running demo, as scripts see it."""
+
+    url: str
+    netloc: str
+    client_key: str
+    simulator_url: str
+
+
+@asynccontextmanager
+async def running(config: Config, *, write: Write) -> AsyncGenerator[Demo]:
+    """Run simulator and gateway for as long as the block is open."""
+    async with AsyncExitStack() as stack:
+        simulator = await stack.enter_async_context(Simulator(_settings(config)))
+        if config.origins.get("ONETAPE_STATE_DIR", Origin.DEFAULT) is Origin.DEFAULT:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="onetape-demo-"))
+            state_dir = Path(directory)
+        else:
+            state_dir = config.gateway.state_dir
+        key = await asyncio.to_thread(_new_key, state_dir)
+        stack.push_async_callback(asyncio.to_thread, _revoke, state_dir, key)
+        gateway = await _gateway(stack, _aimed_at(simulator, config, state_dir), write)
+        yield Demo(gateway.url, gateway.netloc, key.secret, simulator.url)
+
+
+async def watch(demo: Demo, show: Callable[[str], None]) -> None:
+    """Stream index values through the gateway, a line a second, until cancelled."""
+    clock = SystemClock()
+    values: dict[str, float] = {}
+    events = 0
+
+    def take(split: Split) -> None:
+        nonlocal events
+        events += len(split.raws)
+        for topic, raw in zip(split.topics, split.raws, strict=True):
+            datum = decode(topic, raw, received_ns=clock.now_ns(), simulated=True)
+            if isinstance(datum, IndexValue):
+                values[datum.symbol.removeprefix("I:")] = datum.value
+
+    stream = MassiveWebSocket(
+        url=f"ws://{demo.netloc}/{AssetClass.INDICES}",
+        asset=AssetClass.INDICES,
+        credential=lambda: demo.client_key,
+        clock=clock,
+        policy=FeedPolicy(),
+        on_split=take,
+        on_notice=lambda _: None,
+    )
+    stream.want(frozenset(WATCHED))
+    stream.activate()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(stream.run())
+        while True:
+            await asyncio.sleep(1)
+            shown = "   ".join(f"{name} {value:,.2f}" for name, value in sorted(values.items()))
+            show(f"simulated   {shown or 'connecting ...'}   {events} events/s")
+            events = 0
+
+
+def banner(demo: Demo) -> str:
+    """Say what runs and what to try."""
+    key, url = demo.client_key, demo.url
+    return f"""
+onetape demo: a gateway in front of a SIMULATED vendor. No number here is real.
+
+  gateway     {url}
+  client key  {key}
+              (good from this machine only, and until the demo ends)
+
+Try, in another terminal:
+
+  curl -H 'Authorization: Bearer {key}' \\
+    '{url}/v3/snapshot?ticker.any_of=SPY,I:SPX,I:VIX&limit=250'
+
+  curl -X POST -H 'Authorization: Bearer {key}' {url}/api/ws-token
+
+  pip install massive && python -c "from massive import WebSocketClient as W
+  W('{key}', feed='{demo.netloc}', secure=False, market='indices', subscriptions=['V.*']).run(print)"
+
+Ctrl-C ends it. Live, through the gateway:
+"""
+
+
+def _settings(config: Config) -> SimulatorSettings:
+    simulator = config.simulator
+    return SimulatorSettings(
+        port=0 if config.origins.get("ONETAPE_SIM_PORT") is None else simulator.port,
+        seed=simulator.seed,
+        speed=simulator.speed,
+        rate=simulator.rate,
+        hours=Hours(simulator.hours),
+        extra=simulator.symbols,
+    )
+
+
+def _aimed_at(simulator: Simulator, config: Config, state_dir: Path) -> Config:
+    return msgspec.structs.replace(
+        config,
+        massive=MassiveConfig(
+            api_key=Secret(simulator.key),
+            base_url=simulator.url,
+            socket_url=simulator.socket_url,
+        ),
+        gateway=msgspec.structs.replace(config.gateway, state_dir=state_dir),
+    )
+
+
+async def _gateway(stack: AsyncExitStack, config: Config, write: Write) -> Gateway:
+    try:
+        return await stack.enter_async_context(Gateway(config, write=write, simulated=True))
+    except OSError:
+        # Whoever named a port wants that one; the default one is as good as any other.
+        if config.origins.get("PORT", Origin.DEFAULT) is not Origin.DEFAULT:
+            raise
+    anywhere = msgspec.structs.replace(config.gateway, port=0)
+    config = msgspec.structs.replace(config, gateway=anywhere)
+    return await stack.enter_async_context(Gateway(config, write=write, simulated=True))
+
+
+def _new_key(state_dir: Path) -> NewKey:
+    scopes = Scopes(loopback_only=True, rate_per_minute=KEY_RATE_PER_MINUTE)
+    with KeyStore(state_dir) as store:
+        name = f"demo-{secrets.token_hex(4)}"
+        return store.create(name, now_ns=SystemClock().now_ns(), scopes=scopes)
+
+
+def _revoke(state_dir: Path, key: NewKey) -> None:
+    with KeyStore(state_dir) as store:
+        store.revoke(key.record.key_id, now_ns=SystemClock().now_ns())

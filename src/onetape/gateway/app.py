@@ -1,0 +1,375 @@
+"""The gateway, put together. Read this first: every part is named here once.
+
+    clients ── Door ── Session ─┐                       ┌─ MassiveWebSocket ── vendor
+    (WebSocket)                 ├── MassiveHub (one per │
+                                ┘   asset class) ───────┘
+    clients ── Browsers ─┬─ Proxy ── Supply (cache, flights) ── MassiveREST ── vendor
+    (HTTP)               └─ Api (health, tokens, metrics)
+
+    Auth and its KeyRing know who may; Telemetry counts and tells.
+
+Nothing else constructs things of other floors, and nothing here does any work.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from starlette.applications import Starlette
+
+from onetape import __version__
+from onetape.asgi import Limits as SocketLimits, Receive, Scope, Send, Server
+from onetape.clock import Clock, SystemClock
+from onetape.config import Config, Secret
+from onetape.core.cache import Cache
+from onetape.core.limits import SlidingWindow
+from onetape.errors import ConfigInvalid
+from onetape.flights import Flights
+from onetape.gateway.answers import Answer
+from onetape.gateway.api import Api
+from onetape.gateway.auth import Auth, AuthPolicy
+from onetape.gateway.browsers import Browsers
+from onetape.gateway.callers import Callers
+from onetape.gateway.fanout import HubPolicy, MassiveHub
+from onetape.gateway.health import GatewayFacts, Health, HubFacts, RestFacts
+from onetape.gateway.keyring import KeyRing
+from onetape.gateway.logs import Bridge, Renderer, Write, bridged, event_log, redactor
+from onetape.gateway.proxy import Limits, Proxy
+from onetape.gateway.session import SessionPolicy
+from onetape.gateway.sockets import Door, DoorPolicy
+from onetape.gateway.supply import Supply
+from onetape.gateway.telemetry import Telemetry
+from onetape.massive import notices
+from onetape.massive.notices import FeedPolicy, Notice
+from onetape.massive.rest import MassiveREST, RestPolicy
+from onetape.massive.stream import MassiveWebSocket
+from onetape.massive.wire_rest import TTL, Endpoint, Ttl
+from onetape.model import AssetClass
+
+_TICK_S = 0.5
+_FAILURES_UNHEALTHY = 3
+
+
+class Line:
+    """One asset class: its hub, its upstream socket, and what health says of them."""
+
+    def __init__(
+        self, asset: AssetClass, *, config: Config, key: Secret, clock: Clock, hub: MassiveHub
+    ) -> None:
+        self.asset = asset
+        self.hub = hub
+        self.stream = MassiveWebSocket(
+            url=f"{config.massive.socket_url}/{asset}",
+            asset=asset,
+            credential=key.reveal,
+            clock=clock,
+            policy=_feed_policy(config),
+            on_split=hub.deliver,
+            on_notice=self._notice,
+        )
+        self._last_error: str | None = None
+        hub.connect(self.stream)
+
+    def facts(self) -> HubFacts:
+        """Say how it is now."""
+        hub, feed = self.hub.statistics(), self.stream.statistics()
+        return HubFacts(
+            asset=self.asset,
+            state=feed.state,
+            clients=hub.clients,
+            topics=hub.topics_read,
+            last_frame_ns=feed.last_frame_ns,
+            reconnects=feed.reconnects,
+            last_error=self._last_error,
+            connected_since_ns=feed.connected_since_ns,
+        )
+
+    def _notice(self, notice: Notice) -> None:
+        match notice:
+            case notices.Lost(reason=reason):
+                self._last_error = reason
+            case notices.AuthFailed():
+                self._last_error = "the vendor did not accept the key"
+            case notices.Evicted():
+                self._last_error = "another login took the connection"
+            case notices.Restored():
+                self._last_error = None
+            case _:
+                pass
+        self.hub.notice(notice)
+
+
+class Gateway:
+    """A running gateway for as long as its `async with` block is open.
+
+    Leaving the block drains: nobody new comes in, sockets are closed 1012 so that
+    their clients come back, running requests are finished, and nothing stays behind.
+
+    Args:
+        config: All settings; `massive.api_key` must be set.
+        write: Takes finished log lines, from any thread.
+        simulated: Whether the vendor is the simulator; health says so.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        write: Write = lambda line: None,
+        simulated: bool = False,
+    ) -> None:
+        if config.massive.api_key is None:
+            raise ConfigInvalid("MASSIVE_API_KEY is not set")
+        self._config = config
+        self._key = config.massive.api_key
+        self._clock = clock or SystemClock()
+        self._write = write
+        self._simulated = simulated
+        self._stack = AsyncExitStack()
+        self._is_draining = False
+        self.lines: dict[AssetClass, Line] = {}
+
+    @property
+    def netloc(self) -> str:
+        """`host:port`: the `feed` of the official WebSocket client."""
+        return self._server.netloc
+
+    @property
+    def url(self) -> str:
+        """Where REST is: the `base` of the official REST client."""
+        return f"http://{self.netloc}"
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._is_draining = True
+        self._door.drain()
+        await self._stack.aclose()
+
+    # private: in the order of the drawing, from the middle outwards
+
+    async def _start(self) -> None:
+        config, clock, enter = self._config, self._clock, self._stack.enter_async_context
+        telemetry = self._telemetry = self._make_telemetry()
+        ring = await enter(KeyRing(config.gateway.state_dir, clock=clock))
+        auth = self._auth = Auth(
+            ring,
+            clock=clock,
+            bootstrap=_revealed(config.gateway.proxy_token),
+            policy=AuthPolicy(
+                token_ttl_s=round(config.gateway.token_ttl_s),
+                allow_static_token=config.gateway.allow_static_token,
+            ),
+        )
+        self._rest = await enter(self._make_rest())
+        flights = await enter(Flights[str, Answer]())
+        self._start_lines()
+        self._door = self._make_door(auth)
+        auth.on_change(lambda: self._door.recheck(auth.why_not))
+        supply = Supply(
+            cache=Cache[Answer](config.cache.max_bytes),
+            flights=flights,
+            upstream=self._rest,
+            clock=clock,
+            ttl=_ttl(config),
+        )
+        total = SlidingWindow(config.gateway.rate_per_minute, 60.0)
+        proxy = Proxy(
+            auth=auth,
+            supply=supply,
+            limits=Limits(total, SlidingWindow(config.gateway.raw_rate_per_minute, 60.0)),
+            telemetry=telemetry,
+            clock=clock,
+            config=config.gateway,
+        )
+        front = Front(proxy, self._make_api(total), prefixes=config.gateway.rest_prefixes)
+        telemetry.on_scrape(self._observe)
+        await self._start_tasks()
+        self._server = await enter(
+            Server(
+                Browsers(front, origins=config.gateway.web_origins),
+                host=config.gateway.host,
+                port=config.gateway.port,
+                websocket=self._door.route,
+                limits=SocketLimits(drain_s=config.gateway.drain_s),
+            )
+        )
+
+    def _make_telemetry(self) -> Telemetry:
+        gateway = self._config.gateway
+        secrets = [_revealed(self._key), _revealed(gateway.proxy_token)]
+        secrets += [_revealed(gateway.client_token), _revealed(self._config.tradier.access_token)]
+        renderer = Renderer(
+            gateway.log_format, clock=self._clock, redact=redactor(filter(None, secrets))
+        )
+        level = gateway.log_level
+        self._stack.enter_context(bridged(Bridge(self._write, renderer), level=level))
+        log = event_log(self._write, renderer, level=level)
+        for warning in self._config.warnings:
+            log.warning("config.warning", message=warning)
+        return Telemetry(clock=self._clock, log=log, version=__version__)
+
+    def _make_rest(self) -> MassiveREST:
+        upstream = self._config.upstream
+        return MassiveREST(
+            base_url=self._config.massive.base_url,
+            headers=lambda: {"Authorization": f"Bearer {self._key.reveal()}"},
+            clock=self._clock,
+            policy=RestPolicy(
+                concurrency=upstream.concurrency,
+                rate_per_s=upstream.rate_per_s,
+                timeout_s=upstream.timeout_s,
+            ),
+        )
+
+    def _start_lines(self) -> None:
+        gateway = self._config.gateway
+        policy = HubPolicy(linger_s=gateway.linger_s, outbox_bytes=gateway.outbox_bytes)
+        loop = asyncio.get_running_loop()
+        for asset in gateway.assets:
+            hub = MassiveHub(asset, clock=self._clock, loop=loop, policy=policy)
+            self.lines[asset] = Line(
+                asset, config=self._config, key=self._key, clock=self._clock, hub=hub
+            )
+
+    def _make_door(self, auth: Auth) -> Door:
+        gateway, upstream = self._config.gateway, self._config.upstream
+        return Door(
+            {asset: line.hub for asset, line in self.lines.items()},
+            auth=auth,
+            clock=self._clock,
+            on_end=self._telemetry.session_closed,
+            policy=DoorPolicy(
+                max_clients=gateway.max_clients,
+                web_origins=gateway.web_origins,
+                session=SessionPolicy(
+                    auth_timeout_s=gateway.auth_timeout_s,
+                    ping_interval_s=upstream.ping_interval_s,
+                    pong_deadline_s=upstream.pong_deadline_s,
+                    max_frame_bytes=gateway.max_frame_bytes,
+                    max_topics=gateway.max_topics_per_client,
+                ),
+            ),
+        )
+
+    def _make_api(self, total: SlidingWindow) -> Api:
+        health = Health(
+            GatewayFacts(__version__, key_present=True, simulated=self._simulated),
+            list(self.lines.values()),
+            clock=self._clock,
+            rest=self._rest_facts,
+            is_draining=lambda: self._is_draining,
+        )
+        return Api(
+            auth=self._auth,
+            telemetry=self._telemetry,
+            health=health,
+            callers=Callers(self._config.gateway.trusted_proxies),
+            limit=total,
+            clock=self._clock,
+        )
+
+    async def _start_tasks(self) -> None:
+        tasks = await self._stack.enter_async_context(asyncio.TaskGroup())
+        running = [
+            tasks.create_task(self._auth.run(), name="onetape.auth"),
+            tasks.create_task(self._telemetry.run(), name="onetape.telemetry"),
+            tasks.create_task(self._tick(), name="onetape.tick"),
+            *(
+                tasks.create_task(line.stream.run(), name=f"onetape.stream.{asset}")
+                for asset, line in self.lines.items()
+            ),
+        ]
+        self._stack.callback(_cancel, running)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._door.tick()
+            for line in self.lines.values():
+                line.hub.tick()
+
+    def _observe(self) -> None:
+        for asset, line in self.lines.items():
+            self._telemetry.observe_hub(asset, line.hub.statistics(), line.stream.statistics())
+        self._telemetry.observe_auth(self._auth.statistics())
+        self._telemetry.observe_quota(self._rest.statistics().per_minute)
+
+    def _rest_facts(self) -> RestFacts:
+        rest = self._rest.statistics()
+        latency_s = rest.latency_p50_s
+        return RestFacts(
+            healthy=rest.consecutive_failures < _FAILURES_UNHEALTHY,
+            latency_ms=None if latency_s is None else round(latency_s * 1e3, 3),
+            last_error=rest.last_failure,
+        )
+
+
+class Front:
+    """Sends a request to the vendor's paths or to our own."""
+
+    def __init__(self, proxy: Proxy, api: Api, *, prefixes: Iterable[str]) -> None:
+        self._proxy = proxy
+        self._own = Starlette(routes=api.routes())
+        self._own_paths = frozenset(getattr(route, "path", "") for route in api.routes())
+        self._prefixes = tuple(f"{prefix}/" for prefix in prefixes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path: str = scope["path"]
+        is_vendors = path.startswith(self._prefixes) or (
+            path.startswith("/api/massive/") and path not in self._own_paths
+        )
+        await (self._proxy if is_vendors else self._own)(scope, receive, send)
+
+
+def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+
+
+def _revealed(secret: Secret | None) -> str | None:
+    return secret.reveal() if secret is not None else None
+
+
+def _feed_policy(config: Config) -> FeedPolicy:
+    return FeedPolicy(
+        ping_interval_s=config.upstream.ping_interval_s,
+        pong_deadline_s=config.upstream.pong_deadline_s,
+        cool_down_s=config.upstream.cool_down_s,
+        idle_s=config.gateway.idle_s,
+    )
+
+
+def _ttl(config: Config) -> dict[Endpoint, Ttl]:
+    """The vendor's endpoints, each with its time to live.
+
+    Raises:
+        ConfigInvalid: a setting names an endpoint that there is not.
+    """
+    ttl = dict(TTL)
+    for name, fresh_s in config.cache.ttl_s.items():
+        try:
+            endpoint = Endpoint(name)
+        except ValueError:
+            known = ", ".join(sorted(Endpoint))
+            raise ConfigInvalid(
+                f"cache.ttl_s: no endpoint of that name; there are {known}"
+            ) from None
+        ttl[endpoint] = Ttl(fresh_s, ttl[endpoint].stale_s)
+    return ttl

@@ -1,0 +1,328 @@
+"""What the gateway tells about itself: metrics to scrape, and one log line per request.
+
+Requests, closed sessions and errors are counted here when they happen. What the hubs,
+the upstream and `Auth` count themselves is copied when somebody scrapes, so the path of
+a tick knows nothing of metrics. `docs/metrics.md` lists every metric, held by a test.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple, Protocol
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import Metric
+
+from onetape.clock import Clock
+from onetape.core.limits import ALERT_SHARE
+from onetape.gateway.auth import AuthStatistics
+from onetape.gateway.fanout import HubStatistics
+from onetape.gateway.logs import EventLog
+from onetape.gateway.metrics import Family, Histogram
+from onetape.massive.notices import FeedStatistics, State
+from onetape.model import AssetClass
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_CLASSES: Final = ("error", "1xx", "2xx", "3xx", "4xx", "5xx")
+_NS: Final = 1_000_000_000
+
+
+class RequestFacts(Protocol):
+    """One request that is over."""
+
+    @property
+    def method(self) -> str: ...  # noqa: D102
+    @property
+    def endpoint(self) -> str: ...  # noqa: D102
+    @property
+    def status(self) -> int: ...  # noqa: D102
+    @property
+    def duration_s(self) -> float: ...  # noqa: D102
+    @property
+    def sent_bytes(self) -> int: ...  # noqa: D102
+    @property
+    def client(self) -> str | None: ...  # noqa: D102 - the key's public id
+    @property
+    def how(self) -> str | None: ...  # noqa: D102 - hit, miss, coalesced, stale
+    @property
+    def code(self) -> str | None: ...  # noqa: D102 - of the error, if one
+    @property
+    def request_id(self) -> str | None: ...  # noqa: D102
+
+
+class SessionFacts(Protocol):
+    """One client's socket that is closed."""
+
+    @property
+    def asset(self) -> str: ...  # noqa: D102
+    @property
+    def peer(self) -> str: ...  # noqa: D102
+    @property
+    def key_id(self) -> str | None: ...  # noqa: D102
+    @property
+    def code(self) -> str: ...  # noqa: D102
+    @property
+    def duration_s(self) -> float: ...  # noqa: D102
+    @property
+    def topics(self) -> int: ...  # noqa: D102
+    @property
+    def events(self) -> int: ...  # noqa: D102
+    @property
+    def bytes_out(self) -> int: ...  # noqa: D102
+    @property
+    def conflated(self) -> int: ...  # noqa: D102
+
+
+class TelemetryPolicy(NamedTuple):
+    """What is told, and when it is too much."""
+
+    log_every: int = 1  # of requests that went well one in so many is logged; 0: none
+    quota_per_minute: int | None = None  # requests the vendor's plan allows; None: any number
+    lag_interval_s: float = 0.5
+
+
+class _Families:
+    """Every metric, in the order of the documentation."""
+
+    def __init__(self) -> None:
+        self.all: list[Family | Histogram] = []
+        counter, gauge = self._counter, self._gauge
+
+        self.requests = counter("requests", "Requests answered.", "endpoint", "status")
+        self.request_seconds = Histogram(
+            "onetape_request_seconds", "How long requests took.", ("endpoint",)
+        )
+        self.all.append(self.request_seconds)
+        self.request_errors = counter("request_errors", "Requests answered with an error.", "code")
+        self.answers = counter("answers", "Vendor answers, by how they were come by.", "how")
+        self.sent_bytes = counter("sent_bytes", "Body bytes sent over HTTP.")
+        self.upstream_requests = counter(
+            "upstream_requests", "Requests the vendor was asked.", "endpoint", "status"
+        )
+        self.upstream_minute = gauge(
+            "upstream_requests_per_minute", "Requests asked in the last minute.", "endpoint"
+        )
+        self.quota_ratio = gauge("upstream_quota_ratio", "Share of the plan's requests used.")
+        self.quota_alert = gauge("upstream_quota_alert", "1 from 80 % of the plan's requests on.")
+
+        self.sessions = gauge("sessions", "Client sockets open.", "asset")
+        self.sessions_congested = gauge("sessions_congested", "Of these, reading slowly.", "asset")
+        self.session_closes = counter("session_closes", "Client sockets closed.", "asset", "code")
+        self.topics = gauge("topics", "Topics somebody reads.", "asset")
+        self.subscriptions = gauge("subscriptions", "Pairs of client and topic.", "asset")
+        self.events_in = counter("events_in", "Events from the vendor.", "asset")
+        self.events_out = counter("events_out", "Events to clients.", "asset")
+        self.bytes_out = counter("bytes_out", "Bytes to clients' sockets.", "asset")
+        self.conflated = counter("conflated_events", "Events replaced by later ones.", "asset")
+        self.slow_readers = counter("slow_reader_cuts", "Clients cut as too slow.", "asset")
+
+        self.upstream_state = gauge("upstream_state", "1 for the state it is in.", "asset", "state")
+        self.upstream_topics = gauge("upstream_topics", "Topics asked of the vendor.", "asset")
+        self.topics_failed = gauge("upstream_topics_failed", "Of these, refused.", "asset")
+        self.frames = counter("upstream_frames", "Frames from the vendor.", "asset")
+        self.bytes_in = counter("upstream_bytes", "Bytes from the vendor.", "asset")
+        self.reconnects = counter("upstream_reconnects", "Times the socket came back.", "asset")
+        self.evictions = counter("upstream_evictions", "Times another login took it.", "asset")
+        self.garbled = counter("upstream_garbled_frames", "Frames we cannot read.", "asset")
+        self.frame_age = gauge(
+            "upstream_last_frame_age_seconds", "Time since the vendor's last frame.", "asset"
+        )
+
+        self.minted = counter("tokens_minted", "Tokens minted, by the credential shown.", "by")
+        self.revoked = counter("tokens_revoked", "Tokens revoked by their bearer.")
+        self.auth_failures = counter("auth_failures", "Credentials refused.", "reason")
+        self.static_uses = counter("static_token_uses", "Uses of the deprecated static token.")
+        self.query_tokens = counter("query_token_uses", "Sockets opened by a token in the URL.")
+
+        self.loop_lag = gauge(
+            "loop_lag_seconds", "Longest delay of the loop since the last scrape."
+        )
+        self.uptime = gauge("uptime_seconds", "Time since the start.")
+        self.log_lines_dropped = counter("log_lines_dropped", "Log lines that nobody took.")
+        self.build = gauge("build_info", "1, with the version.", "version")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Family:
+        family = Family("counter", f"onetape_{name}_total", text, labels)
+        self.all.append(family)
+        return family
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Family:
+        family = Family("gauge", f"onetape_{name}", text, labels)
+        self.all.append(family)
+        return family
+
+
+class Telemetry(_Families):
+    """One gateway's metrics and canonical log lines, in a registry of its own."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        log: EventLog,
+        version: str,
+        policy: TelemetryPolicy = TelemetryPolicy(),  # noqa: B008 - immutable
+    ) -> None:
+        super().__init__()
+        self._clock = clock
+        self._log = log
+        self._policy = policy
+        self._started_at = clock.monotonic()
+        self._unlogged = 0
+        self._lag_s = 0.0
+        self._over_quota = False
+        self._sources: list[Callable[[], None]] = []
+        self.build.put(1, version)
+        self.quota_alert.put(0)
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    # what happened
+
+    def rest_request(self, record: RequestFacts) -> None:
+        """Count one request, and log it."""
+        endpoint, status = record.endpoint, record.status
+        self.requests.add(endpoint, status_class(status))
+        self.request_seconds.observe(record.duration_s, endpoint)
+        self.sent_bytes.add(by=record.sent_bytes)
+        if record.how is not None:
+            self.answers.add(record.how)
+        if record.code is not None:
+            self.request_errors.add(record.code)
+        if status >= 400 or self._is_sampled():
+            self._log.info(
+                "request.finished",
+                method=record.method,
+                endpoint=endpoint,
+                status=status,
+                duration_ms=round(record.duration_s * 1_000, 3),
+                cache=record.how,
+                key_id=record.client,
+                code=record.code,
+                request_id=record.request_id,
+                bytes=record.sent_bytes,
+                # A request whose head could not be read is nobody's.
+                peer=getattr(record, "peer", None),
+            )
+
+    def session_closed(self, end: SessionFacts) -> None:
+        """Count one client's socket that is closed, and log it."""
+        self.session_closes.add(end.asset, end.code)
+        self._log.info(
+            "session.closed",
+            asset=end.asset,
+            key_id=end.key_id,
+            topics=end.topics,
+            events=end.events,
+            bytes=end.bytes_out,
+            conflated=end.conflated,
+            code=end.code,
+            duration_s=round(end.duration_s, 3),
+            peer=end.peer,
+        )
+
+    def observe_quota(self, per_minute: Mapping[str, int]) -> None:
+        """Compare the last minute's requests with the plan; warn at 80 %, once, until below."""
+        for endpoint, requests in per_minute.items():
+            self.upstream_minute.put(requests, endpoint)
+        for labels in self.upstream_minute.label_sets():
+            if labels[0] not in per_minute:
+                self.upstream_minute.put(0, *labels)
+        limit = self._policy.quota_per_minute
+        if limit is None:
+            return
+        ratio = sum(per_minute.values()) / limit
+        self.quota_ratio.put(ratio)
+        is_over = ratio >= ALERT_SHARE
+        self.quota_alert.put(is_over)
+        if is_over and not self._over_quota:
+            self._log.warning("quota.high", used=round(ratio, 3), limit_per_minute=limit)
+        elif self._over_quota and not is_over:
+            self._log.info("quota.normal", used=round(ratio, 3), limit_per_minute=limit)
+        self._over_quota = is_over
+
+    # what others counted
+
+    def on_scrape(self, source: Callable[[], None]) -> None:
+        """Call the source in the loop before each scrape, to copy what it counts."""
+        self._sources.append(source)
+
+    def observe_hub(self, asset: AssetClass, hub: HubStatistics, feed: FeedStatistics) -> None:
+        """Copy what one asset class counts."""
+        self.sessions.put(hub.clients, asset)
+        self.sessions_congested.put(hub.congested, asset)
+        self.topics.put(hub.topics_read, asset)
+        self.subscriptions.put(hub.subscriptions, asset)
+        self.events_in.put(hub.events_in, asset)
+        self.events_out.put(hub.events_out, asset)
+        self.bytes_out.put(hub.bytes_out, asset)
+        self.conflated.put(hub.conflated, asset)
+        self.slow_readers.put(hub.slow_readers, asset)
+        for state in State:
+            self.upstream_state.put(state == feed.state, asset, state)
+        self.upstream_topics.put(feed.topics_wanted, asset)
+        self.topics_failed.put(feed.topics_failed, asset)
+        self.frames.put(feed.frames, asset)
+        self.bytes_in.put(feed.bytes, asset)
+        self.reconnects.put(feed.reconnects, asset)
+        self.evictions.put(feed.evictions, asset)
+        self.garbled.put(feed.garbled, asset)
+        if feed.last_frame_ns is not None:
+            age_s = (self._clock.now_ns() - feed.last_frame_ns) / _NS
+            self.frame_age.put(max(0.0, age_s), asset)
+
+    def observe_auth(self, auth: AuthStatistics) -> None:
+        """Copy what `Auth` counts."""
+        for kind, tokens in auth.minted.items():
+            self.minted.put(tokens, kind)
+        for code, failures in auth.failures.items():
+            self.auth_failures.put(failures, code)
+        self.revoked.put(auth.tokens_revoked)
+        self.static_uses.put(auth.static_token_uses)
+
+    # telling it
+
+    async def render(self) -> bytes:
+        """Write the exposition, off the loop."""
+        for source in self._sources:
+            source()
+        self.uptime.put(self._clock.monotonic() - self._started_at)
+        self.loop_lag.put(self._lag_s)
+        self._lag_s = 0.0
+        return await asyncio.to_thread(generate_latest, self._registry)
+
+    async def run(self) -> None:
+        """Measure the loop's lag until cancelled."""
+        interval_s = self._policy.lag_interval_s
+        while True:
+            due = self._clock.monotonic() + interval_s
+            await asyncio.sleep(interval_s)
+            self._lag_s = max(self._lag_s, self._clock.monotonic() - due)
+
+    def describe(self) -> list[Metric]:
+        """Name every family without collecting; the registry's protocol."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Copy every family; the registry's protocol, called in another thread."""
+        for family in self.all:
+            yield family.collect()
+
+    # private
+
+    def _is_sampled(self) -> bool:
+        every = self._policy.log_every
+        if every <= 1:
+            return every == 1
+        self._unlogged += 1
+        if self._unlogged < every:
+            return False
+        self._unlogged = 0
+        return True
+
+
+def status_class(status: int) -> str:
+    """Return the class of an HTTP status; `error` for no status at all."""
+    hundreds = status // 100
+    return _CLASSES[hundreds] if 0 <= hundreds <= 5 else "error"

@@ -1,0 +1,193 @@
+"""The simulated vendor, put together: REST, WebSocket and control on one port.
+
+    async with Simulator(SimulatorSettings(port=0)) as simulator:
+        simulator.url, simulator.socket_url, simulator.key
+
+It runs in the caller's loop; leaving the block leaves no task and no socket behind.
+REST reads its market in a thread and the stream reads its own in the loop: the market
+is a pure function of seed and time, so the two say the same.
+"""
+
+from asyncio import CancelledError, Task, TaskGroup
+from types import TracebackType
+from typing import Annotated, Self, cast
+
+import msgspec
+from msgspec import Meta
+
+from onetape.asgi import ASGIApp, Receive, Scope, Send, Server
+from onetape.clock import Clock, SystemClock
+from onetape.simulator.accounts import Account, Accounts
+from onetape.simulator.control import PREFIX, ClockChange, Control, SimulatorState
+from onetape.simulator.elastic_clock import ElasticClock
+from onetape.simulator.faults import Faults, FaultScript, Rule
+from onetape.simulator.market import Hours, Market, SimClock
+from onetape.simulator.massive_rest import MassiveRestSimulator
+from onetape.simulator.massive_stream import MassiveStream, Pace
+from onetape.simulator.rest_faults import FaultyRest
+from onetape.simulator.vendor_session import StreamPolicy, VendorSockets
+
+
+class SimulatorSettings(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What is simulated, and where it is served."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    seed: int = 7
+    start_ns: int | None = None  # None: the market is at wall time
+    speed: Annotated[float, Meta(gt=0)] = 1.0
+    rate: Annotated[float, Meta(gt=0)] = 1.0
+    hours: Hours = Hours.ALWAYS
+    extra: tuple[str, ...] = ()
+    key: str = "sim-key"  # which account `Simulator.key` logs in to
+    accounts: tuple[Account, ...] | None = None
+    pace: Pace = Pace()
+    stream: StreamPolicy = StreamPolicy()
+    faults: FaultScript = FaultScript()
+
+
+class Simulator:
+    """A vendor to connect to, for as long as its `async with` block is open."""
+
+    def __init__(self, settings: SimulatorSettings | None = None, *, clock: Clock | None = None):
+        self._settings = settings = settings or SimulatorSettings()
+        self._clock = clock or SystemClock()
+        self._elastic = ElasticClock(self._clock)
+        self._sim_clock = SimClock(
+            clock=self._elastic, start_ns=settings.start_ns, speed=settings.speed
+        )
+        self.faults = Faults(settings.faults, now=self._clock.monotonic())
+        accounts = Accounts(settings.accounts)
+        self._rest = FaultyRest(
+            cast("ASGIApp", MassiveRestSimulator(self._market(), accounts, self._clock)),
+            faults=self.faults,
+            clock=self._clock,
+        )
+        self._sockets = VendorSockets(accounts=accounts, policy=settings.stream, faults=self.faults)
+        self.market = self._market()
+        self._stream = MassiveStream(
+            sockets=self._sockets,
+            tape=self.market,
+            now_ns=self._sim_clock.now_ns,
+            clock=self._clock,
+            pace=settings.pace,
+        )
+        control = Control(
+            faults=self.faults,
+            clock=self._clock,
+            state=self.state,
+            change_clock=self.change_clock,
+        )
+        self._app = _OnePort(control=control, vendor=self._rest)
+        self._tasks = TaskGroup()
+
+    def _market(self) -> Market:
+        settings = self._settings
+        return Market(
+            clock=self._sim_clock,
+            seed=settings.seed,
+            extra=settings.extra,
+            rate=settings.rate,
+            hours=settings.hours,
+        )
+
+    @property
+    def key(self) -> str:
+        """An API key that the vendor accepts."""
+        return self._settings.key
+
+    @property
+    def netloc(self) -> str:
+        """`host:port`: the `feed` of the official WebSocket client."""
+        return self._server.netloc
+
+    @property
+    def url(self) -> str:
+        """Where REST is."""
+        return f"http://{self.netloc}"
+
+    @property
+    def socket_url(self) -> str:
+        """Where the WebSockets are; a cluster's path goes behind it."""
+        return f"ws://{self.netloc}"
+
+    def inject(self, *rules: Rule) -> None:
+        """Let these things go wrong too, from now on; all counts begin again."""
+        self.faults.add(rules, now=self._clock.monotonic())
+
+    def change_clock(self, change: ClockChange) -> None:
+        """Hurry market time, or jump ahead; the stream leaves out what is jumped over."""
+        if change.speed is not None:
+            self._elastic.stretch(change.speed / self._settings.speed)
+        if change.jump_s:
+            self._elastic.jump(change.jump_s / self._settings.speed)
+            self._stream.resync()
+
+    def state(self) -> SimulatorState:
+        """Return what the simulator has seen so far."""
+        clusters = self._sockets.statistics()
+        rest_paths = self._rest.requests
+
+        def each(name: str) -> dict[str, int]:
+            return {cluster.value: getattr(one, name) for cluster, one in clusters.items()}
+
+        return SimulatorState(
+            connections_open=each("connections_open"),
+            connections_total=each("connections_total"),
+            logins=each("logins"),
+            logins_failed=each("logins_failed"),
+            evictions=each("evictions"),
+            slow_consumers=each("slow_consumers"),
+            events=each("events"),
+            topics={cluster.value: one.topics for cluster, one in clusters.items()},
+            rest_requests=sum(rest_paths.values()),
+            rest_paths=rest_paths,
+            market_ns=self._sim_clock.now_ns(),
+            speed=self._settings.speed * self._elastic.factor,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Listen, and let the market run."""
+        settings = self._settings
+        server = Server(
+            self._app, host=settings.host, port=settings.port, websocket=self._stream.route
+        )
+        self._server = await server.__aenter__()
+        self._stream.resync()
+        await self._tasks.__aenter__()
+        self._pump: Task[None] = self._tasks.create_task(
+            self._stream.run(), name="onetape.simulator"
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the market and close everything."""
+        self._pump.cancel()
+        try:
+            # Only a cancellation is the group's affair: it would wrap any other error.
+            if isinstance(error, CancelledError):
+                await self._tasks.__aexit__(kind, error, trace)
+            else:
+                await self._tasks.__aexit__(None, None, None)
+        finally:
+            await self._server.__aexit__(kind, error, trace)
+
+
+class _OnePort:
+    """The ASGI application: the switchboard under its prefix, the vendor everywhere else."""
+
+    def __init__(self, *, control: ASGIApp, vendor: ASGIApp) -> None:
+        self._control = control
+        self._vendor = vendor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        is_control = scope["path"].startswith(f"{PREFIX}/")
+        await (self._control if is_control else self._vendor)(scope, receive, send)

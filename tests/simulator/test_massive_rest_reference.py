@@ -1,0 +1,309 @@
+"""What exists: calendar, contracts, tickers, exchanges, conditions."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from starlette.testclient import TestClient
+
+from onetape.simulator.accounts import Accounts
+from onetape.simulator.market import Hours, Market, SimClock
+from onetape.simulator.massive_rest import MassiveRestSimulator
+from onetape.testing import ManualClock
+
+CONTRACTS = "/v3/reference/options/contracts"
+NEAR = "underlying_ticker=SPY&expiration_date.lte=2025-12-05&strike_price.gte=650"
+
+
+def status_at(now_ns: int) -> Any:
+    clock = ManualClock(now_ns=now_ns)
+    market = Market(clock=SimClock(clock=clock), hours=Hours.EXCHANGE)
+    client = TestClient(MassiveRestSimulator(market, Accounts(), clock))
+    return client.get("/v1/marketstatus/now?apiKey=sim-key").json()
+
+
+# ---- the calendar ----
+
+
+@pytest.mark.parametrize(
+    ("now_ns", "market", "early", "after", "indices"),
+    [
+        (1764000000000000000, "open", False, False, "open"),  # Monday 11:00
+        (1763976600000000000, "extended-hours", True, False, "closed"),  # Monday 04:30
+        (1764019800000000000, "extended-hours", False, True, "closed"),  # Monday 16:30
+        (1763863200000000000, "closed", False, False, "closed"),  # Saturday
+    ],
+)
+def test_the_market_status_follows_the_session(
+    now_ns: int, market: str, early: bool, after: bool, indices: str
+) -> None:
+    status = status_at(now_ns)
+
+    assert status["market"] == status["exchanges"]["nyse"] == market
+    assert (status["earlyHours"], status["afterHours"]) == (early, after)
+    assert set(status["indicesGroups"].values()) == {indices}
+    assert len(status["indicesGroups"]) == 10
+
+
+def test_the_server_time_is_that_of_new_york(rest: Any) -> None:
+    assert rest.json("/v1/marketstatus/now")["serverTime"] == "2025-11-24T11:00:00-05:00"
+
+
+def test_holidays_are_a_bare_array_of_the_future(rest: Any) -> None:
+    rows = rest.json("/v1/marketstatus/upcoming?year=2020")
+
+    assert isinstance(rows, list)
+    assert min(row["date"] for row in rows) == "2025-11-27"
+    assert {row["date"]: row["name"] for row in rows}["2025-11-27"] == "Thanksgiving"
+
+
+def test_only_a_half_day_has_its_hours(rest: Any) -> None:
+    rows = rest.json("/v1/marketstatus/upcoming")
+
+    half = next(row for row in rows if row["status"] == "early-close")
+    assert half["date"] == "2025-11-28"
+    assert (half["open"], half["close"]) == (
+        "2025-11-28T14:30:00.000Z",
+        "2025-11-28T18:00:00.000Z",
+    )
+    assert all("open" not in row for row in rows if row["status"] == "closed")
+
+
+# ---- contracts ----
+
+
+def test_contracts_come_ten_at_a_time(rest: Any) -> None:
+    page = rest.json(CONTRACTS)
+
+    assert len(page["results"]) == 10
+    assert rest.refusal(f"{CONTRACTS}?limit=1001")[0] == 400
+
+
+def test_index_options_name_their_underlying_without_a_prefix(rest: Any) -> None:
+    [row] = rest.json(f"{CONTRACTS}?underlying_ticker=SPX&limit=1")["results"]
+
+    assert row["underlying_ticker"] == "SPX"
+    assert row["exercise_style"] == "european"
+    assert rest.json(f"{CONTRACTS}?underlying_ticker=I:SPX")["results"] == []
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    limit=st.integers(5, 1000),
+    sort=st.sampled_from(["ticker", "underlying_ticker", "expiration_date", "strike_price"]),
+    order=st.sampled_from(["asc", "desc"]),
+)
+def test_the_size_of_a_page_does_not_change_the_rows(
+    rest: Any, limit: int, sort: str, order: str
+) -> None:
+    url = f"{CONTRACTS}?{NEAR}&sort={sort}&order={order}"
+
+    rows = rest.rows(f"{url}&limit={limit}")
+
+    assert rows == rest.rows(f"{url}&limit=1000") != []
+    values = [row[sort] for row in rows]
+    assert values == sorted(values, reverse=order == "desc")
+
+
+def test_contracts_are_filtered(rest: Any) -> None:
+    rows = rest.rows(f"{CONTRACTS}?{NEAR}&contract_type=call&limit=1000")
+
+    assert {row["contract_type"] for row in rows} == {"call"}
+    assert all(row["expiration_date"] <= "2025-12-05" for row in rows)
+    assert all(row["strike_price"] >= 650 for row in rows)
+
+
+def test_underlyings_may_be_bounded(rest: Any) -> None:
+    url = f"{CONTRACTS}?underlying_ticker.gte=S&underlying_ticker.lt=SPY&expiration_date=2025-11-28"
+    rows = rest.rows(f"{url}&limit=1000")
+
+    assert {row["underlying_ticker"] for row in rows} == {"SPX"}
+
+
+def test_the_deprecated_ticker_still_names_one_contract(rest: Any) -> None:
+    [row] = rest.json(f"{CONTRACTS}?limit=1")["results"]
+
+    assert rest.json(f"{CONTRACTS}?ticker={row['ticker']}")["results"] == [row]
+
+
+def test_expired_contracts_are_listed_only_when_asked_for(rest: Any) -> None:
+    living = rest.rows(f"{CONTRACTS}?underlying_ticker=SPY&limit=1000")
+    expired = rest.json(f"{CONTRACTS}?underlying_ticker=SPY&expired=true&limit=1000")["results"]
+
+    assert min(row["expiration_date"] for row in living) == "2025-11-24"
+    assert max(row["expiration_date"] for row in expired) < "2025-11-24"
+
+
+def test_a_list_may_be_that_of_an_earlier_day(rest: Any) -> None:
+    rows = rest.json(f"{CONTRACTS}?underlying_ticker=SPY&as_of=2025-06-02&sort=expiration_date")
+
+    assert rows["results"][0]["expiration_date"] == "2025-06-02"
+
+
+def test_the_next_page_means_the_same_day(rest: Any) -> None:
+    url = f"{CONTRACTS}?underlying_ticker=SPY&as_of=2025-06-02&limit=5&sort=expiration_date"
+
+    first, second = rest.pages(f"{url}&expiration_date.lte=2025-06-02&strike_price.gte=600")[:2]
+
+    assert {row["expiration_date"] for row in second["results"]} == {"2025-06-02"}
+    assert first["results"] != second["results"]
+
+
+def test_adjusted_contracts_name_what_they_deliver(rest: Any) -> None:
+    rows = rest.rows(f"{CONTRACTS}?underlying_ticker=AAPL&limit=1000")
+
+    adjusted = [row for row in rows if "additional_underlyings" in row]
+    assert adjusted
+    assert all(row["additional_underlyings"][0]["underlying"] for row in adjusted)
+
+
+def test_one_contract_is_the_row_of_the_list(rest: Any) -> None:
+    [row] = rest.json(f"{CONTRACTS}?limit=1")["results"]
+
+    assert rest.json(f"{CONTRACTS}/{row['ticker']}")["results"] == row
+    assert rest.json(f"{CONTRACTS}/{row['ticker']}?as_of=2025-11-21")["results"] == row
+
+
+@pytest.mark.parametrize("ticker", ["O:NONE251219C00650000", "SPY", "O:SPY2512"])
+def test_an_unknown_contract_is_not_found(rest: Any, ticker: str) -> None:
+    assert rest.refusal(f"{CONTRACTS}/{ticker}")[0] == 404
+
+
+@pytest.mark.parametrize("bad", ["as_of=then", "expired=yes", "sort=cfi", "expiration_date=soon"])
+def test_what_cannot_be_read_is_refused(rest: Any, bad: str) -> None:
+    assert rest.refusal(f"{CONTRACTS}?{bad}")[0] == 400
+
+
+# ---- tickers ----
+
+
+def test_tickers_are_counted_per_page(rest: Any) -> None:
+    pages = rest.pages("/v3/reference/tickers?limit=4")
+
+    assert [page["count"] for page in pages] == [len(page["results"]) for page in pages]
+    names = [row["ticker"] for page in pages for row in page["results"]]
+    assert names == sorted(set(names))
+    assert not any(name.startswith("O:") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("ticker=AAPL", {"AAPL"}),
+        ("search=apple", {"AAPL"}),
+        ("market=indices&ticker.gte=I:SPX&ticker.lte=I:SPX", {"I:SPX"}),
+        ("market=stocks&ticker=I:SPX", set()),
+        ("type=CS&ticker=SPY", set()),
+        ("type=ETF&ticker=SPY", {"SPY"}),
+        ("active=false", set()),
+        ("cusip=037833100", set()),
+        ("cik=0000320193", {"AAPL"}),
+        ("exchange=XNAS&ticker=AAPL", {"AAPL"}),
+        ("market=crypto", set()),
+    ],
+)
+def test_tickers_are_filtered(rest: Any, query: str, expected: set[str]) -> None:
+    assert {row["ticker"] for row in rest.rows(f"/v3/reference/tickers?{query}")} == expected
+
+
+@pytest.mark.parametrize("sort", ["name", "type", "primary_exchange", "cik"])
+def test_tickers_are_sorted_as_asked(rest: Any, sort: str) -> None:
+    values = [row.get(sort, "") for row in rest.rows(f"/v3/reference/tickers?sort={sort}&limit=3")]
+
+    assert values == sorted(values)
+
+
+def test_a_stocks_details_say_more_than_an_indexs(rest: Any) -> None:
+    stock = rest.json("/v3/reference/tickers/AAPL?ticker=AAPL")["results"]
+    index = rest.json("/v3/reference/tickers/I:SPX")["results"]
+
+    assert stock["market_cap"] > 0
+    assert stock["ticker_root"] == "AAPL"
+    assert "market_cap" not in index
+    assert rest.refusal("/v3/reference/tickers/NONE")[0] == 404
+
+
+def test_ticker_types_are_those_of_an_asset_class(rest: Any) -> None:
+    every = rest.json("/v3/reference/tickers/types")["results"]
+    indices = rest.json("/v3/reference/tickers/types?asset_class=indices")["results"]
+
+    assert {row["code"] for row in indices} == {"INDEX"}
+    assert len(every) > len(indices)
+    assert rest.json("/v3/reference/tickers/types?locale=global")["results"] == []
+
+
+# ---- exchanges and conditions ----
+
+
+def test_exchanges_are_all_on_one_page(rest: Any) -> None:
+    every = rest.json("/v3/reference/exchanges")
+    options = rest.json("/v3/reference/exchanges?asset_class=options")
+
+    assert every["count"] == len(every["results"]) > options["count"]
+    assert {row["asset_class"] for row in options["results"]} == {"options"}
+    assert [row["id"] for row in every["results"]].count(4) == 4
+    assert rest.json("/v3/reference/exchanges?locale=global")["results"] == []
+
+
+@pytest.mark.parametrize("sort", ["asset_class", "id", "type", "name", "data_types", "legacy"])
+def test_conditions_are_paged_in_any_order(rest: Any, sort: str) -> None:
+    url = f"/v3/reference/conditions?sort={sort}"
+    rows = rest.rows(f"{url}&limit=7")
+
+    assert rows == rest.rows(f"{url}&limit=1000")
+    if sort not in {"data_types", "legacy"}:
+        assert [row[sort] for row in rows] == sorted(row[sort] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("asset_class=options", {"options"}),
+        ("sip=OPRA", {"options"}),
+        ("sip=CTA", {"stocks"}),
+        ("id=209", {"options"}),
+        ("data_type=trade&asset_class=stocks", {"stocks"}),
+        ("data_type=nbbo", set()),
+    ],
+)
+def test_conditions_are_filtered(rest: Any, query: str, expected: set[str]) -> None:
+    rows = rest.rows(f"/v3/reference/conditions?{query}&limit=1000")
+
+    assert {row["asset_class"] for row in rows} == expected
+
+
+# ---- what the simulated market has nothing to say about ----
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/v3/reference/splits",
+        "/v3/reference/dividends",
+        "/v2/reference/news?ticker=NFLX",
+        "/vX/reference/financials",
+        "/vX/reference/ipos",
+        "/v1/related-companies/AAPL",
+    ],
+)
+def test_other_lists_are_empty_and_well_formed(rest: Any, url: str) -> None:
+    body = rest.json(url)
+
+    assert (body["results"], body["status"]) == ([], "OK")
+    assert "next_url" not in body
+
+
+def test_nothing_was_ever_renamed(rest: Any) -> None:
+    assert rest.json("/vX/reference/tickers/AAPL/events")["results"]["events"] == []
+    assert rest.refusal("/vX/reference/tickers/NONE/events")[0] == 404
+
+
+def test_beyond_the_announced_calendar_there_are_no_holidays() -> None:
+    clock = ManualClock(now_ns=4_102_444_800_000_000_000)  # 2100
+    market = Market(clock=SimClock(clock=clock))
+    client = TestClient(MassiveRestSimulator(market, Accounts(), clock))
+
+    answer = client.get("/v1/marketstatus/upcoming?apiKey=sim-key")
+
+    assert msgspec.json.decode(answer.content) == []

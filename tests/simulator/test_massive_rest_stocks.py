@@ -1,0 +1,60 @@
+"""The stock snapshots of the vendor's second version."""
+
+from typing import Any
+
+import pytest
+
+STOCKS = "/v2/snapshot/locale/us/markets/stocks"
+
+
+def test_the_whole_market_is_one_answer_with_its_count(rest: Any) -> None:
+    body = rest.json(f"{STOCKS}/tickers")
+
+    assert body["count"] == len(body["tickers"]) > 3
+    assert {"next_url", "results"}.isdisjoint(body)
+
+
+def test_unknown_tickers_are_silently_missing(rest: Any) -> None:
+    body = rest.json(f"{STOCKS}/tickers?tickers=AAPL,NONE,I:SPX,aapl")
+
+    assert [row["ticker"] for row in body["tickers"]] == ["AAPL"]
+
+
+def test_a_repeated_parameter_counts_once(rest: Any) -> None:
+    body = rest.json(f"{STOCKS}/tickers?tickers=AAPL&tickers=SPY")
+
+    assert body["count"] == 1
+
+
+@pytest.mark.parametrize("ticker", ["NONE", "I:SPX", "O:SPY251219C00650000"])
+def test_one_unknown_ticker_is_not_found(rest: Any, ticker: str) -> None:
+    status, body = rest.refusal(f"{STOCKS}/tickers/{ticker}")
+
+    assert (status, body["status"], body["message"]) == (404, "NOT_FOUND", "Ticker not found.")
+
+
+def test_the_change_is_between_the_last_price_and_the_previous_close(rest: Any) -> None:
+    row = rest.json(f"{STOCKS}/tickers/AAPL")["ticker"]
+
+    assert row["todaysChange"] == pytest.approx(row["day"]["c"] - row["prevDay"]["c"], abs=0.01)
+    assert row["min"]["t"] == 1764000000000
+    assert row["min"]["av"] == row["day"]["v"]
+
+
+def test_quotes_and_trades_need_their_plan(rest: Any) -> None:
+    url = f"{STOCKS}/tickers/AAPL"
+
+    assert {"lastQuote", "lastTrade"} <= rest.json(url)["ticker"].keys()
+    assert "lastQuote" not in rest.json(url, key="sim-developer-key")["ticker"]
+    assert "lastTrade" not in rest.json(url, key="sim-starter-key")["ticker"]
+
+
+def test_gainers_and_losers_share_nothing_and_are_sorted(rest: Any) -> None:
+    risen = [row["todaysChangePerc"] for row in rest.json(f"{STOCKS}/gainers")["tickers"]]
+    fallen = [row["todaysChangePerc"] for row in rest.json(f"{STOCKS}/losers")["tickers"]]
+
+    assert risen == sorted(risen, reverse=True)
+    assert fallen == sorted(fallen)
+    assert all(change > 0 for change in risen)
+    assert all(change < 0 for change in fallen)
+    assert risen or fallen
