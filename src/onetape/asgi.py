@@ -92,16 +92,16 @@ class Server:
             http=cast("Any", partial(GuardedHttp, limits=limits)),
             ws=cast("Any", partial(PicowsUpgrade, route=websocket, limits=limits)),
             loop="none",
+            interface="asgi3",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=max(1, round(limits.drain_s)),
             backlog=limits.backlog,
         )
-        self._server = _EmbeddedServer(config)
+        self._server = _EmbeddedServer(config, drain_s=limits.drain_s)
         self._tasks = asyncio.TaskGroup()
 
     @property
@@ -122,17 +122,15 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         self._server.stop()
-        try:
-            await self._tasks.__aexit__(None, None, None)
-        finally:
-            self._server.abort()
+        await self._tasks.__aexit__(None, None, None)
 
 
 class _EmbeddedServer(uvicorn.Server):
     """uvicorn without its hold on signals, and awake at once when told to stop."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, *, drain_s: float) -> None:
         super().__init__(config)
+        self._drain_s = drain_s
         self.accepting = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -153,20 +151,39 @@ class _EmbeddedServer(uvicorn.Server):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), timeout=1.0)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Refuse new connections, let running requests end, and cut who does not leave.
+
+        uvicorn's own would sleep a tenth of a second at every step, and wait for ever
+        for a reader that has stopped and so never drains its socket.
+        """
+        for server in self.servers:
+            server.close()
+        for listener in sockets or ():
+            listener.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_s):
+                while state.connections or state.tasks:  # noqa: ASYNC110 - uvicorn's own sets
+                    await asyncio.sleep(0.005)
+        for connection in list(state.connections):
+            cast("GuardedHttp | PicowsUpgrade", connection).abort()
+        for task in list(state.tasks):
+            task.cancel()
+        await asyncio.gather(*state.tasks, return_exceptions=True)
+
     def stop(self) -> None:
         """Begin the shutdown; `serve` returns when it is over."""
         self.should_exit = True
         self._stopping.set()
 
-    def abort(self) -> None:
-        """Cut whoever did not leave in time: a stopped reader never drains its socket."""
-        for connection in list(self.server_state.connections):
-            cast("GuardedHttp | PicowsUpgrade", connection).abort()
-
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP, or asyncio does not turn Nagle's delay off on what it accepts.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

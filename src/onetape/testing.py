@@ -1,5 +1,18 @@
 """What tests of onetape, ours and yours, are made of: shipped, typed and tested."""
 
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from onetape.clock import SystemClock
+from onetape.config import Config, GatewayConfig, MassiveConfig, Secret, UpstreamConfig
+
+if TYPE_CHECKING:
+    from onetape.gateway.app import Gateway
+    from onetape.simulator.app import SimulatorSettings
+
 
 class ManualClock:
     """A clock that moves only when told; monotonic and wall time move together."""
@@ -22,3 +35,101 @@ class ManualClock:
         """Let time pass."""
         self._monotonic += seconds
         self._now_ns += round(seconds * 1_000_000_000)
+
+
+async def until(holds: Callable[[], object], *, timeout_s: float = 10.0) -> None:
+    """Wait until something holds that another task brings about.
+
+    Raises:
+        TimeoutError: it did not in time.
+    """
+    async with asyncio.timeout(timeout_s):
+        while not holds():  # noqa: ASYNC110 - any condition, not one event
+            await asyncio.sleep(0.005)
+
+
+class Playground:
+    """A gateway in front of the simulated vendor, on loopback, while its block is open.
+
+    Args:
+        state_dir: Where the gateway keeps its keys.
+        simulator: What the vendor is like.
+        vendor_key: What the gateway logs in with.
+        upstream: Overrides of `config.UpstreamConfig`.
+        gateway: Overrides of `config.GatewayConfig`.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        simulator: "SimulatorSettings | None" = None,
+        vendor_key: str = "sim-key",
+        upstream: Mapping[str, Any] | None = None,
+        **gateway: Any,
+    ) -> None:
+        from onetape.simulator.app import Simulator
+
+        self.simulator = Simulator(simulator)
+        self.lines: list[bytes] = []  # what the gateway logs
+        self.state_dir = state_dir
+        self._vendor_key = vendor_key
+        self._upstream = dict(upstream or {})
+        waits = {"linger_s": 0.1, "idle_s": 0.1, "drain_s": 1.0}
+        self._settings: dict[str, Any] = {"port": 0, "state_dir": state_dir, **waits, **gateway}
+        self._stack = AsyncExitStack()
+        self._keys = 0
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self.simulator)
+        try:
+            self.gateway = await self._stack.enter_async_context(self.another())
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    def another(self, **settings: Any) -> "Gateway":
+        """Make one more gateway like ours, not started."""
+        from onetape.gateway.app import Gateway
+
+        config = Config(
+            massive=MassiveConfig(
+                api_key=Secret(self._vendor_key),
+                base_url=self.simulator.url,
+                socket_url=self.simulator.socket_url,
+            ),
+            gateway=GatewayConfig(**{**self._settings, **settings}),
+            upstream=UpstreamConfig(**self._upstream),
+        )
+        return Gateway(config, write=self.lines.append, simulated=True)
+
+    async def key(self, **scopes: Any) -> str:
+        """Make a client key the way the command line does, from outside the gateway."""
+        from onetape.gateway.keys import KeyStore, Scopes
+
+        self._keys += 1
+        name = f"key{self._keys}"
+
+        def create() -> tuple[str, str]:
+            with KeyStore(self.state_dir) as store:
+                wide: dict[str, Any] = {"rate_per_minute": 1_000_000, **scopes}
+                key = store.create(name, now_ns=SystemClock().now_ns(), scopes=Scopes(**wide))
+                return key.record.key_id, key.secret
+
+        key_id, secret = await asyncio.to_thread(create)
+        await until(lambda: self.gateway.ring.snapshot.is_live(key_id))
+        return secret
+
+    async def revoke(self, secret: str) -> None:
+        """Revoke a key, from outside the gateway."""
+        from onetape.gateway.keys import KeyStore
+
+        def revoke() -> None:
+            with KeyStore(self.state_dir) as store:
+                store.revoke(secret.split("_")[1], now_ns=SystemClock().now_ns())
+
+        await asyncio.to_thread(revoke)

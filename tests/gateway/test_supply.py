@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from onetape.core.cache import Cache
-from onetape.errors import ConfigInvalid, OnetapeError, UpstreamDown, UpstreamGarbled
+from onetape.errors import OnetapeError, UpstreamDown, UpstreamGarbled
 from onetape.flights import Flights
 from onetape.gateway.answers import Answer
 from onetape.gateway.routes import Routes, Target
-from onetape.gateway.supply import Served, Supply, lifetimes
+from onetape.gateway.supply import Served, Supply
 from onetape.massive.wire_rest import TTL, Endpoint, Ttl
 from onetape.testing import ManualClock
 
@@ -242,17 +242,3 @@ async def test_an_old_copy_is_judged_when_the_vendor_has_failed(shop: Shop) -> N
         shop.vendor.open.set()
 
     assert serving.result().age_s == 70
-
-
-def test_configured_fresh_times_replace_the_built_in_ones() -> None:
-    table = lifetimes({"options_chain": 30, "trades": 0.5, "contracts": 0})
-
-    assert table[Endpoint.OPTIONS_CHAIN] == (30, TTL[Endpoint.OPTIONS_CHAIN].stale_s)
-    assert table[Endpoint.TRADES] == (0.5, 0)
-    assert table[Endpoint.CONTRACTS] == (0, 0)
-    assert table[Endpoint.AGGREGATES] == TTL[Endpoint.AGGREGATES]
-
-
-def test_a_fresh_time_for_no_endpoint_is_a_wrong_setting() -> None:
-    with pytest.raises(ConfigInvalid, match="ONETAPE_CACHE_TTL"):
-        lifetimes({"aggs": 30})

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from onetape.core.recovery import BreakerState
 from onetape.gateway.auth import AuthStatistics
 from onetape.gateway.fanout import HubStatistics
 from onetape.gateway.telemetry import Telemetry, TelemetryPolicy, status_class
 from onetape.massive.notices import FeedStatistics, State
+from onetape.massive.rest import RestStatistics
 from onetape.massive.wire_rest import Endpoint
 from onetape.model import AssetClass
 from onetape.testing import ManualClock
@@ -209,6 +211,45 @@ async def test_what_others_count_is_copied_at_each_scrape() -> None:
     assert samples['onetape_auth_failures_total{reason="token_invalid"}'] == 4
     assert samples["onetape_static_token_uses_total"] == 2
     assert samples["onetape_tokens_revoked_total"] == 1
+
+
+async def test_the_vendors_rest_side_is_told() -> None:
+    """R261."""
+    desk = Desk(TelemetryPolicy(quota_per_minute=10))
+
+    desk.telemetry.observe_rest(
+        RestStatistics(
+            requests=5,
+            attempts=7,
+            throttled=2,
+            failures=1,
+            in_flight=3,
+            cooling_s=1.5,
+            consecutive_failures=0,
+            last_success_ns=None,
+            last_failure_ns=None,
+            last_failure=None,
+            latency_p50_s=None,
+            latency_p95_s=None,
+            breakers={
+                Endpoint.TRADES: BreakerState.OPEN,
+                Endpoint.QUOTES: BreakerState.CLOSED,
+            },
+            per_minute={"trades": 9},
+        )
+    )
+    desk.telemetry.rest_request(Request(how="miss", status=404))
+
+    samples = await desk.samples()
+    assert samples["onetape_upstream_requests_total"] == 7
+    assert samples["onetape_upstream_throttled_total"] == 2
+    assert samples["onetape_upstream_failures_total"] == 1
+    assert samples["onetape_upstream_requests_in_flight"] == 3
+    assert samples["onetape_upstream_cooling_seconds"] == 1.5
+    assert samples['onetape_upstream_breaker_open{endpoint="trades"}'] == 1
+    assert samples['onetape_upstream_breaker_open{endpoint="quotes"}'] == 0
+    assert samples["onetape_upstream_quota_alert"] == 1
+    assert samples['onetape_upstream_answers_total{endpoint="aggregates",status="4xx"}'] == 1
 
 
 async def test_a_hub_and_its_upstream_are_told_by_asset() -> None:

@@ -49,7 +49,7 @@ class Rest:
         pages = [self.json(url, key=key)]
         while (following := pages[-1].get("next_url")) is not None:
             assert len(pages) < most, "does the paging ever end?"
-            parts = urlsplit(following)
+            parts = urlsplit(str(following))
             pages.append(self.json(f"{parts.path}?{parts.query}", key=key))
         return pages
 
@@ -69,4 +69,8 @@ def rest() -> Iterator[Rest]:
 @pytest.fixture
 def rest_of_basic(rest: Rest) -> Any:
     """Refused requests of a basic account."""
-    return lambda url: rest.refusal(url, key="sim-basic-key")
+
+    def refused(url: str) -> tuple[int, Any]:
+        return rest.refusal(url, key="sim-basic-key")
+
+    return refused

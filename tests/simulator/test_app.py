@@ -5,11 +5,13 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
+from massive import WebSocketClient
 from massive.exceptions import AuthError
 from massive.websocket.models import (
     EquityAgg,
@@ -19,10 +21,10 @@ from massive.websocket.models import (
 )
 from websockets.asyncio.client import connect
 
-from massive import WebSocketClient
 from onetape.simulator.app import Simulator, SimulatorSettings
 from onetape.simulator.faults import Answer, Close, Drop, RejectLogin, RestRule, StreamRule
 from onetape.simulator.massive_stream import Pace
+from onetape.simulator.vendor_session import StreamPolicy
 
 MONDAY = datetime(2025, 11, 24, 15, 0, tzinfo=UTC)
 START_NS = int(MONDAY.timestamp()) * 1_000_000_000
@@ -234,7 +236,7 @@ async def test_market_time_can_be_hurried_and_pushed_ahead() -> None:
 
 
 async def test_nothing_is_left_when_a_simulator_is_over() -> None:
-    before = asyncio.all_tasks(), threading.active_count()
+    tasks, threads = asyncio.all_tasks(), threading.active_count()
     for _ in range(5):
         async with (
             Simulator(BUSY) as simulator,
@@ -242,7 +244,8 @@ async def test_nothing_is_left_when_a_simulator_is_over() -> None:
         ):
             await client.recv()
 
-    assert (asyncio.all_tasks(), threading.active_count()) == before
+    assert asyncio.all_tasks() == tasks
+    assert threading.active_count() <= threads
 
 
 async def test_an_error_inside_the_block_comes_out_as_it_is() -> None:
@@ -265,3 +268,10 @@ async def test_a_cancelled_simulator_is_over() -> None:
         running.cancel()
 
     assert running.cancelled()
+
+
+@pytest.mark.parametrize("struct", [SimulatorSettings, Pace, StreamPolicy])
+def test_every_setting_is_documented(struct: type[msgspec.Struct]) -> None:
+    docs = (Path(__file__).parents[2] / "docs/simulator.md").read_text("utf-8")
+
+    assert [name for name in struct.__struct_fields__ if f"`{name}`" not in docs] == []

@@ -90,12 +90,19 @@ def test_a_rest_rule_strikes_at_its_path_and_page_only() -> None:
     assert rules.for_rest("/v3/trades/SPY", 0, cursor=True) == Reset()
 
 
-def test_added_rules_come_after_the_others_and_clearing_removes_all() -> None:
+def test_added_rules_come_after_the_others_whose_counts_go_on() -> None:
     rules = faults(StreamRule(action=Drop(), count=1))
-    rules.add([StreamRule(action=Mute())], now=10)
+    assert rules.for_stream(Stage.LIVE, "options", 9) == Drop()
 
-    assert rules.for_stream(Stage.LIVE, "options", 10) == Drop()
-    assert rules.for_stream(Stage.LIVE, "options", 10) == Mute()
+    rules.add([StreamRule(action=Mute(), after_s=1), RestRule(action=Reset())], now=10)
+
+    assert rules.for_stream(Stage.LIVE, "options", 10) is None
+    assert rules.for_stream(Stage.LIVE, "options", 11) == Mute()
+    assert [type(rule.action) for rule in rules.script.rules] == [Drop, Mute, Reset]
+
+
+def test_clearing_lets_nothing_go_wrong() -> None:
+    rules = faults(StreamRule(action=Drop()), seed=4)
 
     rules.clear(now=11)
 

@@ -48,29 +48,52 @@ def test_an_exponential_average_is_seeded_with_a_simple_one() -> None:
     assert indicators.ema(line([1, 2, 3, 10]), 3).tolist()[2:] == [2.0, 6.0]
 
 
+def looking_back(
+    textbook: Callable[[list[float]], list[float]], values: list[float], depth: int
+) -> list[float]:
+    """The textbook's last word on each lookback, as if nothing had come before it."""
+    ends = range(1, len(values) + 1)
+    return [textbook(values[max(0, end - depth) : end])[-1] for end in ends]
+
+
 @given(prices, st.integers(1, 12))
 def test_averages_agree_with_the_textbook(values: list[float], window: int) -> None:
     found = indicators.ema(line(values), window)
 
-    expected = naive_ema(values, window, 2 / (window + 1))
-    assert found == pytest.approx(expected, rel=1e-7, nan_ok=True)
+    expected = looking_back(
+        lambda part: naive_ema(part, window, 2 / (window + 1)),
+        values,
+        indicators.ema_depth(window),
+    )
+    assert found == pytest.approx(expected, nan_ok=True)
 
 
 @given(prices, st.integers(1, 6))
 def test_strength_agrees_with_wilder(values: list[float], window: int) -> None:
     found = indicators.rsi(line(values), window)
 
-    assert found == pytest.approx(naive_rsi(values, window), abs=1e-4, nan_ok=True)
+    expected = looking_back(
+        lambda part: naive_rsi(part, window), values, indicators.rsi_depth(window)
+    )
+    assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
+
+
+@given(st.lists(st.floats(-0.02, 0.02), min_size=150, max_size=300), st.integers(2, 20))
+def test_what_came_before_the_lookback_hardly_matters(moves: list[float], window: int) -> None:
+    values = [100 * math.exp(sum(moves[:count])) for count in range(len(moves))]
+
+    found = indicators.ema(line(values), window)
+
+    assert found[-1] == pytest.approx(naive_ema(values, window, 2 / (window + 1))[-1], rel=2e-3)
 
 
 @given(prices.filter(lambda values: len(values) > 20))
 def test_macd_is_the_difference_of_two_averages_and_its_own_average(values: list[float]) -> None:
     found = indicators.macd(line(values), 3, 6, 4)
 
-    slow, fast = naive_ema(values, 6, 2 / 7), naive_ema(values, 3, 2 / 4)
-    value = [short - long for short, long in zip(fast, slow, strict=True)][5:]
-    assert found.value[5:] == pytest.approx(value, abs=1e-5)
-    assert found.signal[5:] == pytest.approx(naive_ema(value, 4, 2 / 5), abs=1e-5, nan_ok=True)
+    value = indicators.ema(line(values), 3) - indicators.ema(line(values), 6)
+    assert found.value == pytest.approx(value, nan_ok=True)
+    assert found.signal[5:] == pytest.approx(indicators.ema(value[5:], 4), nan_ok=True)
     assert found.histogram[8:] == pytest.approx(found.value[8:] - found.signal[8:])
 
 

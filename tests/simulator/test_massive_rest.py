@@ -59,7 +59,7 @@ def test_an_unknown_key_is_told_so_before_anything_else(rest: Any, url: str) -> 
 def test_no_answer_contains_the_key(rest: Any) -> None:
     answer = rest.get("/v3/reference/options/contracts?limit=1&apiKey=sim-key", key=None)
 
-    cursor = parse_qs(urlsplit(answer.json()["next_url"]).query)["cursor"][0]
+    cursor = parse_qs(urlsplit(str(answer.json()["next_url"])).query)["cursor"][0]
     assert "sim-key" not in answer.text
     assert "apiKey" not in decode_cursor(cursor)
 

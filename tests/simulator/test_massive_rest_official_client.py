@@ -1,21 +1,20 @@
 """The vendor's own Python client, unchanged, against the simulator on a real port."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import pytest
-from massive.exceptions import BadResponse
+from massive import RESTClient  # pyright: ignore[reportMissingTypeStubs]
+from massive.exceptions import BadResponse  # pyright: ignore[reportMissingTypeStubs]
 
-from massive import RESTClient
 from onetape.asgi import Server
 from onetape.simulator.accounts import Accounts
 from onetape.simulator.massive_rest import MassiveRestSimulator
 from onetape.testing import ManualClock
 
 T = TypeVar("T")
-SPY_CALL = "SPY"
 
 
 class Official:
@@ -31,10 +30,14 @@ class Official:
         return await asyncio.to_thread(lambda: list(work(self.client)))
 
 
+def no_socket(_request: object, _peer: str) -> None:
+    """Refuse every upgrade: REST only."""
+
+
 @asynccontextmanager
-async def official(market: Any, key: str = "sim-key") -> AsyncIterator[Official]:
+async def official(market: Any, key: str = "sim-key") -> AsyncGenerator[Official]:
     app = MassiveRestSimulator(market, Accounts(), ManualClock())
-    async with Server(app, host="127.0.0.1", port=0, websocket=lambda *_: None) as server:
+    async with Server(app, host="127.0.0.1", port=0, websocket=no_socket) as server:
         client = RESTClient(key, base=f"http://{server.netloc}", retries=0)
         try:
             yield Official(client)
@@ -66,7 +69,7 @@ async def test_market_status_and_holidays(client: Official) -> None:
 
     assert status.market == "open"
     assert status.exchanges.nyse == "open"
-    assert status.indices_groups.s_and_p == "open"
+    assert status.indicesGroups.s_and_p == "open"
     assert {row.exchange for row in holidays} == {"NYSE", "NASDAQ", "OTC"}
     assert [row.name for row in holidays if row.date == "2025-12-25"] == ["Christmas"] * 3
 
@@ -121,7 +124,7 @@ async def test_what_the_simulated_world_lacks_is_empty(client: Official) -> None
 
 
 async def test_a_chain_over_many_pages_is_that_of_full_pages(client: Official) -> None:
-    wanted = {"expiration_date.lte": "2025-11-26", "strike_price.gte": 600}
+    wanted = {"expiration_date.lte": "2025-11-25", "strike_price.gte": 640}
     small = await client.all(
         lambda c: c.list_snapshot_options_chain("SPY", params={**wanted, "limit": 23})
     )
@@ -168,7 +171,7 @@ async def test_universal_snapshots_over_many_pages_are_those_of_one(client: Offi
     assert by_ticker["TSLAAPL"].error == "NOT_FOUND"
     assert by_ticker["I:SPX"].type == "indices"
     assert by_ticker["SPY"].last_trade.price > 0
-    assert by_ticker[options[0]].details.underlying_ticker == "SPY"
+    assert by_ticker[options[0]].details.exercise_style == "american"
 
 
 async def test_index_snapshots(client: Official) -> None:
@@ -304,12 +307,13 @@ async def test_a_plan_that_lacks_it_is_a_bad_response(rest: Any) -> None:
 
 
 async def test_crypto_and_forex_are_not_simulated(client: Official) -> None:
-    for ask in (
+    asks: list[Callable[[Any], Any]] = [
         lambda c: c.get_last_crypto_trade("BTC", "USD"),
         lambda c: c.get_real_time_currency_conversion("AUD", "USD"),
         lambda c: c.get_last_forex_quote("AUD", "USD"),
         lambda c: c.get_snapshot_crypto_book("X:BTCUSD"),
         lambda c: c.get_previous_close_agg("X:BTCUSD"),
-    ):
+    ]
+    for ask in asks:
         with pytest.raises(BadResponse):
             await client(ask)

@@ -131,7 +131,10 @@ def test_a_number_that_is_none_is_refused_unless_absent(value: str) -> None:
         assert "strike_price" in refusal(query(strike_price=value).numbers, "strike_price").text
 
 
-@pytest.mark.parametrize("value", ["2025-02-30", "20250101", "2025-1-1", "today", "٢٠٢٥-٠١-٠١"])
+@pytest.mark.parametrize(
+    "value",
+    ["2025-02-30", "9999-12-31", "0001-01-01", "20250101", "2025-1-1", "today", "٢٠٢٥-٠١-٠١"],
+)
 def test_a_date_that_is_none_is_refused(value: str) -> None:
     assert "'as_of'" in refusal(parse_day, value, name="as_of").text
 

@@ -37,7 +37,7 @@ def test_the_change_is_between_the_last_price_and_the_previous_close(rest: Any) 
     row = rest.json(f"{STOCKS}/tickers/AAPL")["ticker"]
 
     assert row["todaysChange"] == pytest.approx(row["day"]["c"] - row["prevDay"]["c"], abs=0.01)
-    assert row["min"]["t"] == 1764000000000
+    assert row["min"]["t"] == 1763999940000
     assert row["min"]["av"] == row["day"]["v"]
 
 

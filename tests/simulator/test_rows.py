@@ -25,7 +25,8 @@ TYPES: Final[Mapping[str, tuple[type, ...]]] = {
 }
 NEWER: Final = frozenset(
     {
-        # Keys that newer copies of the vendor's file have, or its live answers.
+        # Keys that newer copies of the vendor's file have, its samples, or its live answers.
+        "T",
         "ask_exchange",
         "bid_exchange",
         "count",
@@ -91,15 +92,18 @@ OPTION_URLS: Final = {
 }
 
 
+def is_of(value: object, kind: str) -> bool:
+    """Whether a JSON value has the type; unlike Python, `true` is no number."""
+    return isinstance(value, TYPES[kind]) and isinstance(value, bool) is (kind == "boolean")
+
+
 def problems(schema: Mapping[str, Any], value: Any, at: str = "") -> Iterator[str]:
     """Yield where a value departs from its schema."""
-    expected = TYPES[schema["type"]]
-    is_bool = isinstance(value, bool)
-    if not isinstance(value, expected) or is_bool is not (bool in expected):
+    if not is_of(value, schema["type"]):
         yield f"{at}: {value!r} is not of type {schema['type']}"
-    elif isinstance(value, dict):
+    elif schema["type"] == "object":
         yield from _object_problems(schema, value, at)
-    elif isinstance(value, list):
+    elif schema["type"] == "array":
         for place, item in enumerate(value):
             yield from problems(schema["items"], item, f"{at}[{place}]")
     elif "enum" in schema and value not in schema["enum"]:

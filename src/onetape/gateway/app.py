@@ -166,9 +166,9 @@ class Gateway:
     async def _start(self) -> None:
         config, clock, enter = self._config, self._clock, self._stack.enter_async_context
         telemetry = self._telemetry = self._make_telemetry()
-        ring = await enter(KeyRing(config.gateway.state_dir, clock=clock))
+        self.ring = await enter(KeyRing(config.gateway.state_dir, clock=clock))
         auth = self._auth = Auth(
-            ring,
+            self.ring,
             clock=clock,
             bootstrap=_revealed(config.gateway.proxy_token),
             policy=AuthPolicy(
@@ -254,6 +254,7 @@ class Gateway:
             auth=auth,
             clock=self._clock,
             on_end=self._telemetry.session_closed,
+            on_query_token=self._telemetry.query_tokens.add,
             policy=DoorPolicy(
                 max_clients=gateway.max_clients,
                 web_origins=gateway.web_origins,
@@ -303,12 +304,13 @@ class Gateway:
             self._door.tick()
             for line in self.lines.values():
                 line.hub.tick()
+            self._telemetry.observe_rest(self._rest.statistics())  # warns when the quota runs out
 
     def _observe(self) -> None:
         for asset, line in self.lines.items():
             self._telemetry.observe_hub(asset, line.hub.statistics(), line.stream.statistics())
         self._telemetry.observe_auth(self._auth.statistics())
-        self._telemetry.observe_quota(self._rest.statistics().per_minute)
+        self._telemetry.observe_rest(self._rest.statistics())
 
     def _rest_facts(self) -> RestFacts:
         rest = self._rest.statistics()

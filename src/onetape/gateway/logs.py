@@ -30,7 +30,7 @@ from onetape.clock import Clock
 Write = Callable[[bytes], None]
 Format = Literal["json", "console"]
 
-HIDDEN: Final = b"***"
+HIDDEN: Final = "***"
 SENSITIVE: Final = frozenset(
     {
         "apiKey",
@@ -48,21 +48,18 @@ SENSITIVE: Final = frozenset(
 )
 """Fields whose value is never shown, whatever it is."""
 
-# What looks like a credential, each with bytes without which it cannot be there: looking
-# for those first keeps an ordinary line at a fraction of a microsecond.
-_PATTERNS: Final[tuple[tuple[tuple[bytes, ...], re.Pattern[bytes], bytes], ...]] = (
-    ((b"ot_",), re.compile(rb"\b(ot_[a-z2-7]{8}_)[A-Za-z0-9_-]{8,}"), rb"\1***"),
-    ((b"eyJ",), re.compile(rb"eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?"), HIDDEN),
-    (
-        (b"ey=", b"EY=", b"oken=", b"OKEN="),
-        re.compile(rb"""(?i)\b((?:api_?key|[a-z_-]*token)=)[^&\s"'\\<>]+"""),
-        rb"\1***",
-    ),
-    (
-        (b"earer ", b"EARER "),
-        re.compile(rb"(?i)\b(bearer +)[A-Za-z0-9._~+/=-]{6,}"),
-        rb"\1***",
-    ),
+# What looks like a credential, after text without which it cannot be there: looking for
+# that first keeps an ordinary line at a microsecond.
+_QUERY: Final = re.compile(r"""(?i)\b((?:api_?key|[a-z_-]*token)=)[^&\s"'\\<>]+""")
+_BEARER: Final = re.compile(r"(?i)\b(bearer +)[A-Za-z0-9._~+/=-]{6,}")
+_JWT: Final = re.compile(r"()eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")
+_KEY: Final = re.compile(r"\b(ot_[a-z2-7]{8}_)[A-Za-z0-9_-]{8,}")
+_PATTERNS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
+    ("=", _QUERY),
+    ("ot_", _KEY),
+    ("eyJ", _JWT),
+    ("earer ", _BEARER),
+    ("EARER ", _BEARER),
 )
 _MIN_SECRET: Final = 4  # anything shorter is no secret, and blotting it out ruins every line
 
@@ -84,23 +81,23 @@ class EventLog(Protocol):
         ...
 
 
-def redactor(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
+def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
     """Return what blots the secrets, and all that looks like one, out of a line."""
-    forms: set[bytes] = set()
+    forms: set[str] = set()
     for secret in secrets:
         if len(secret) >= _MIN_SECRET:
-            spellings = (secret, repr(secret)[1:-1], quote(secret), quote(secret, safe=""))
-            forms.update(text.encode("utf-8", "surrogatepass") for text in spellings)
-            forms.add(_encoder.encode(secret)[1:-1])
+            text = secret.encode("utf-8", "replace").decode()  # an environment may hold any bytes
+            forms.update((secret, repr(secret)[1:-1], quote(text), quote(text, safe="")))
+            forms.add(_encoder.encode(text).decode()[1:-1])
     longest_first = sorted(forms, key=len, reverse=True)
 
-    def redact(line: bytes) -> bytes:
+    def redact(line: str) -> str:
         for form in longest_first:
             if form in line:
                 line = line.replace(form, HIDDEN)
-        for hints, pattern, shown in _PATTERNS:
-            if any(hint in line for hint in hints):
-                line = pattern.sub(shown, line)
+        for hint, pattern in _PATTERNS:
+            if hint in line:
+                line = pattern.sub(rf"\1{HIDDEN}", line)
         return line
 
     return redact
@@ -109,7 +106,7 @@ def redactor(secrets: Iterable[str]) -> Callable[[bytes], bytes]:
 class Renderer:
     """The last processor: from an event and its fields to one finished line."""
 
-    def __init__(self, form: Format, *, clock: Clock, redact: Callable[[bytes], bytes]) -> None:
+    def __init__(self, form: Format, *, clock: Clock, redact: Callable[[str], str]) -> None:
         self._clock = clock
         self._redact = redact
         self._console = (
@@ -125,21 +122,20 @@ class Renderer:
             "level": method,
             **fields,
         }
-        if not SENSITIVE.isdisjoint(line):
-            for name in SENSITIVE.intersection(line):
-                line[name] = "***"
-        return self._redact(self._text(logger, method, line))
+        for name in SENSITIVE & line.keys():
+            line[name] = HIDDEN
+        return self._redact(self._text(logger, method, line)).encode("utf-8", "backslashreplace")
 
-    def _text(self, logger: Any, method: str, line: dict[str, Any]) -> bytes:
+    def _text(self, logger: Any, method: str, line: dict[str, Any]) -> str:
         if self._console is not None:
             line["timestamp"] = f"{line['timestamp']:%H:%M:%S.%f}"[:-3]
-            return self._console(logger, method, line).encode("utf-8", "backslashreplace")
+            return self._console(logger, method, line)
         if "exc_info" in line:
             line = cast("dict[str, Any]", format_exc_info(logger, method, line))
         try:
-            return _encoder.encode(line)
+            return _encoder.encode(line).decode()
         except (TypeError, ValueError):  # a key that is no string, a lone surrogate
-            return _encoder.encode({str(k): ascii(v) for k, v in line.items()})
+            return _encoder.encode({str(k): ascii(v) for k, v in line.items()}).decode()
 
 
 class _Lines:

@@ -198,8 +198,9 @@ class Proxy:
         )
 
     def _admit(self, principal: Principal, now: float) -> None:
-        _count(self._limits.raw, principal.key_id, now)
-        _count(self._limits.total, principal.key_id, now, principal.scopes.rate_per_minute)
+        own = principal.scopes.rate_per_minute  # given on purpose, it replaces both
+        _count(self._limits.raw, principal.key_id, now, own)
+        _count(self._limits.total, principal.key_id, now, own)
 
     def _target(self, scope: Scope, principal: Principal) -> Target:
         if scope["method"] not in METHODS:

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, Protocol
 
 from onetape.clock import Clock
 from onetape.core.cache import Cache, Freshness
-from onetape.errors import ConfigInvalid, UpstreamError
+from onetape.errors import UpstreamError
 from onetape.gateway.answers import Answer, VendorResponse, answer_of
 from onetape.gateway.routes import Target
 from onetape.massive.wire_rest import TTL, Endpoint, Ttl
@@ -30,23 +30,6 @@ READ_OFF_LOOP_FROM_BYTES: Final = 1 << 20
 
 PACK_OFF_LOOP_FROM_BYTES: Final = 32_768
 """Packing takes some 7 ms per MB; a thread costs 0.1 ms to reach."""
-
-
-def lifetimes(fresh_s: Mapping[str, float]) -> Mapping[Endpoint, Ttl]:
-    """Return the table with the configured fresh times in it; 0 turns an endpoint's copies off.
-
-    Raises:
-        ConfigInvalid: there is no such endpoint.
-    """
-    table = dict(TTL)
-    for name, seconds in fresh_s.items():
-        try:
-            endpoint = Endpoint(name)
-        except ValueError:
-            known = ", ".join(Endpoint)
-            raise ConfigInvalid(f"ONETAPE_CACHE_TTL: no such endpoint; known: {known}") from None
-        table[endpoint] = Ttl(seconds, TTL[endpoint].stale_s if seconds else 0)
-    return table
 
 
 class Upstream(Protocol):

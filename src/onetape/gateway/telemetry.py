@@ -14,11 +14,13 @@ from prometheus_client.metrics_core import Metric
 
 from onetape.clock import Clock
 from onetape.core.limits import ALERT_SHARE
+from onetape.core.recovery import BreakerState
 from onetape.gateway.auth import AuthStatistics
 from onetape.gateway.fanout import HubStatistics
 from onetape.gateway.logs import EventLog
 from onetape.gateway.metrics import Family, Histogram
 from onetape.massive.notices import FeedStatistics, State
+from onetape.massive.rest import RestStatistics
 from onetape.model import AssetClass
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -48,6 +50,8 @@ class RequestFacts(Protocol):
     def code(self) -> str | None: ...  # noqa: D102 - of the error, if one
     @property
     def request_id(self) -> str | None: ...  # noqa: D102
+    @property
+    def peer(self) -> str | None: ...  # noqa: D102 - None: the head could not be read
 
 
 class SessionFacts(Protocol):
@@ -81,13 +85,24 @@ class TelemetryPolicy(NamedTuple):
     lag_interval_s: float = 0.5
 
 
+class _Make(Protocol):
+    """Adds one family."""
+
+    def __call__(self, name: str, text: str, /, *labels: str) -> Family: ...
+
+
 class _Families:
     """Every metric, in the order of the documentation."""
 
     def __init__(self) -> None:
         self.all: list[Family | Histogram] = []
-        counter, gauge = self._counter, self._gauge
+        self._http(self._counter, self._gauge)
+        self._sockets(self._counter, self._gauge)
+        self._upstream_sockets(self._counter, self._gauge)
+        self._credentials(self._counter)
+        self._process(self._counter, self._gauge)
 
+    def _http(self, counter: _Make, gauge: _Make) -> None:
         self.requests = counter("requests", "Requests answered.", "endpoint", "status")
         self.request_seconds = Histogram(
             "onetape_request_seconds", "How long requests took.", ("endpoint",)
@@ -96,15 +111,22 @@ class _Families:
         self.request_errors = counter("request_errors", "Requests answered with an error.", "code")
         self.answers = counter("answers", "Vendor answers, by how they were come by.", "how")
         self.sent_bytes = counter("sent_bytes", "Body bytes sent over HTTP.")
-        self.upstream_requests = counter(
-            "upstream_requests", "Requests the vendor was asked.", "endpoint", "status"
+        self.upstream_answers = counter(
+            "upstream_answers", "Answers the vendor gave.", "endpoint", "status"
         )
+        self.upstream_requests = counter("upstream_requests", "Requests made, retries too.")
+        self.upstream_throttled = counter("upstream_throttled", "Of these, answered 429.")
+        self.upstream_failures = counter("upstream_failures", "Questions left without an answer.")
+        self.upstream_in_flight = gauge("upstream_requests_in_flight", "Requests not yet answered.")
+        self.upstream_cooling = gauge("upstream_cooling_seconds", "How long nobody may ask.")
+        self.breaker_open = gauge("upstream_breaker_open", "1 while it is not asked.", "endpoint")
         self.upstream_minute = gauge(
             "upstream_requests_per_minute", "Requests asked in the last minute.", "endpoint"
         )
         self.quota_ratio = gauge("upstream_quota_ratio", "Share of the plan's requests used.")
         self.quota_alert = gauge("upstream_quota_alert", "1 from 80 % of the plan's requests on.")
 
+    def _sockets(self, counter: _Make, gauge: _Make) -> None:
         self.sessions = gauge("sessions", "Client sockets open.", "asset")
         self.sessions_congested = gauge("sessions_congested", "Of these, reading slowly.", "asset")
         self.session_closes = counter("session_closes", "Client sockets closed.", "asset", "code")
@@ -116,6 +138,7 @@ class _Families:
         self.conflated = counter("conflated_events", "Events replaced by later ones.", "asset")
         self.slow_readers = counter("slow_reader_cuts", "Clients cut as too slow.", "asset")
 
+    def _upstream_sockets(self, counter: _Make, gauge: _Make) -> None:
         self.upstream_state = gauge("upstream_state", "1 for the state it is in.", "asset", "state")
         self.upstream_topics = gauge("upstream_topics", "Topics asked of the vendor.", "asset")
         self.topics_failed = gauge("upstream_topics_failed", "Of these, refused.", "asset")
@@ -128,12 +151,14 @@ class _Families:
             "upstream_last_frame_age_seconds", "Time since the vendor's last frame.", "asset"
         )
 
+    def _credentials(self, counter: _Make) -> None:
         self.minted = counter("tokens_minted", "Tokens minted, by the credential shown.", "by")
         self.revoked = counter("tokens_revoked", "Tokens revoked by their bearer.")
         self.auth_failures = counter("auth_failures", "Credentials refused.", "reason")
         self.static_uses = counter("static_token_uses", "Uses of the deprecated static token.")
         self.query_tokens = counter("query_token_uses", "Sockets opened by a token in the URL.")
 
+    def _process(self, counter: _Make, gauge: _Make) -> None:
         self.loop_lag = gauge(
             "loop_lag_seconds", "Longest delay of the loop since the last scrape."
         )
@@ -141,12 +166,12 @@ class _Families:
         self.log_lines_dropped = counter("log_lines_dropped", "Log lines that nobody took.")
         self.build = gauge("build_info", "1, with the version.", "version")
 
-    def _counter(self, name: str, text: str, *labels: str) -> Family:
+    def _counter(self, name: str, text: str, /, *labels: str) -> Family:
         family = Family("counter", f"onetape_{name}_total", text, labels)
         self.all.append(family)
         return family
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Family:
+    def _gauge(self, name: str, text: str, /, *labels: str) -> Family:
         family = Family("gauge", f"onetape_{name}", text, labels)
         self.all.append(family)
         return family
@@ -188,6 +213,8 @@ class Telemetry(_Families):
         self.sent_bytes.add(by=record.sent_bytes)
         if record.how is not None:
             self.answers.add(record.how)
+        if record.how == "miss":
+            self.upstream_answers.add(endpoint, status_class(status))
         if record.code is not None:
             self.request_errors.add(record.code)
         if status >= 400 or self._is_sampled():
@@ -202,8 +229,7 @@ class Telemetry(_Families):
                 code=record.code,
                 request_id=record.request_id,
                 bytes=record.sent_bytes,
-                # A request whose head could not be read is nobody's.
-                peer=getattr(record, "peer", None),
+                peer=record.peer,
             )
 
     def session_closed(self, end: SessionFacts) -> None:
@@ -271,6 +297,17 @@ class Telemetry(_Families):
         if feed.last_frame_ns is not None:
             age_s = (self._clock.now_ns() - feed.last_frame_ns) / _NS
             self.frame_age.put(max(0.0, age_s), asset)
+
+    def observe_rest(self, rest: RestStatistics) -> None:
+        """Copy what the vendor's REST side counts, its quota included."""
+        self.upstream_requests.put(rest.attempts)
+        self.upstream_throttled.put(rest.throttled)
+        self.upstream_failures.put(rest.failures)
+        self.upstream_in_flight.put(rest.in_flight)
+        self.upstream_cooling.put(rest.cooling_s)
+        for endpoint, state in rest.breakers.items():
+            self.breaker_open.put(state is not BreakerState.CLOSED, endpoint)
+        self.observe_quota(rest.per_minute)
 
     def observe_auth(self, auth: AuthStatistics) -> None:
         """Copy what `Auth` counts."""

@@ -97,6 +97,7 @@ class MassiveWebSocket:
         self._feed = Feed(policy, credential=credential)
         self._connection: _Connection | None = None
         self._dials: list[int] = []  # generations `run` has to connect
+        self._dialled = 0  # the last of them
         self._poke = asyncio.Event()  # `run` has to look again
         self._draining = False
         self._ailing = False  # a callback raised, and that was logged
@@ -144,13 +145,17 @@ class MassiveWebSocket:
 
         Never raises for a fault of the vendor. Call it once.
         """
-        async with asyncio.TaskGroup() as tasks:
-            try:
-                await self._supervise(tasks)
-            finally:
-                # The child is cancelled next; that finds the close frame on its way.
-                self._feed.retire(self._clock.monotonic(), self._clock.now_ns())
-                self.pump()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                try:
+                    await self._supervise(tasks)
+                finally:
+                    # The child is cancelled next; that finds the close frame on its way.
+                    self._feed.retire(self._clock.monotonic(), self._clock.now_ns())
+                    self.pump()
+        finally:
+            # A dial that was still to be made, or whose task never got to start.
+            self.lost(self._dialled, None, "stopped")
 
     async def _supervise(self, tasks: asyncio.TaskGroup) -> None:
         while True:
@@ -173,7 +178,7 @@ class MassiveWebSocket:
         """Make one connection and hold it until it is gone, then say so."""
         reason = "closed"
         try:
-            async with self._dialled(generation) as transport:
+            async with self._connected(generation) as transport:
                 await transport.wait_disconnected()
         except WSProtocolError as error:
             reason = f"protocol error: {error.args[-1]}"
@@ -186,7 +191,7 @@ class MassiveWebSocket:
             self.lost(generation, None, reason)  # not heard when it was said before
 
     @contextlib.asynccontextmanager
-    async def _dialled(self, generation: int) -> AsyncGenerator[WSTransport]:
+    async def _connected(self, generation: int) -> AsyncGenerator[WSTransport]:
         """Connect, and leave no socket behind however this ends."""
         made: list[socket.socket] = []
 
@@ -275,6 +280,7 @@ class MassiveWebSocket:
         match output:
             case Dial(generation=generation):
                 self._dials.append(generation)
+                self._dialled = generation
             case SendText(data=data) if connection is not None:
                 connection.send(data)
             case Ping() if connection is not None:

@@ -14,6 +14,11 @@ UNITS: Final = 10_000
 """Prices are summed in ten-thousandths of a dollar."""
 
 
+def bounds(t_ns: Integers, start_ns: int, end_ns: int) -> tuple[int, int]:
+    """Where `[start_ns, end_ns)` begins and ends among ascending times."""
+    return int(np.searchsorted(t_ns, start_ns)), int(np.searchsorted(t_ns, end_ns))
+
+
 class Prints(NamedTuple):
     """Some prints of one symbol, ascending in time."""
 
@@ -35,8 +40,7 @@ class Prints(NamedTuple):
 
     def between(self, start_ns: int, end_ns: int) -> "Prints":
         """The prints in `[start_ns, end_ns)`."""
-        low, high = np.searchsorted(self.t_ns, [start_ns, end_ns]).tolist()
-        return self.cut(low, high)
+        return self.cut(*bounds(self.t_ns, start_ns, end_ns))
 
     @property
     def size_bytes(self) -> int:

@@ -114,7 +114,7 @@ class Simulator:
         return f"ws://{self.netloc}"
 
     def inject(self, *rules: Rule) -> None:
-        """Let these things go wrong too, from now on; all counts begin again."""
+        """Let these things go wrong too, from now on."""
         self.faults.add(rules, now=self._clock.monotonic())
 
     def change_clock(self, change: ClockChange) -> None:

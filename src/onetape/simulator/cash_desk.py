@@ -122,9 +122,7 @@ class CashDesk:
     def trades(self, symbol: str, day: MarketDay, start_ns: int, end_ns: int) -> Run[TradeTick]:
         """Trades of a stock."""
         tape = self._tapes.trades(self._listings[symbol], day)
-        low, high = tape.span(start_ns, end_ns)
-        # Positions of a tape are consecutive, also when a limit cuts them.
-        return Run(np.arange(low, high), lambda at: tape.ticks(int(at[0]), int(at[-1]) + 1))
+        return Run(tape.span(start_ns, end_ns), tape.ticks)
 
     def quotes(self, symbol: str, day: MarketDay, start_ns: int, end_ns: int) -> Run[QuoteTick]:
         """Quotes of a stock."""

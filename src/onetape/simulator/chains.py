@@ -60,8 +60,8 @@ class Expiration(NamedTuple):
 
     root: str
     kind: str
-    date: date
     listed: date
+    date: date
     morning: bool
     expires_ns: int
     prefix: str
@@ -200,7 +200,8 @@ class Lines(NamedTuple):
 
     def take(self, places: Integers) -> "Lines":
         """The contracts at these places."""
-        return Lines(*(column[places] for column in self))
+        strike, sign, expires_ns, keys = self
+        return Lines(strike[places], sign[places], expires_ns[places], keys[places])
 
 
 class Block(NamedTuple):
@@ -243,8 +244,8 @@ class Board:
         return Expiration(
             rule.root,
             rule.kind,
-            day,
             _on_or_before(listed),
+            day,
             rule.morning,
             expires_ns,
             f"O:{rule.root}{day:%y%m%d}",

@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from http import HTTPStatus
-from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
+from typing import Annotated, ClassVar, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -355,19 +355,24 @@ class Faults:
 
     def play(self, script: FaultScript, *, now: float) -> None:
         """Replace the script; its times and counts begin now."""
-        self._script = script
-        armed = [
-            _Armed(rule, now=now, dice=random.Random(f"{script.seed}:{index}"))  # noqa: S311 - dice
-            for index, rule in enumerate(script.rules)
-        ]
-        self._armed = armed
-        self._stream = [one for one in armed if isinstance(one.rule, StreamRule)]
-        self._rest = [one for one in armed if isinstance(one.rule, RestRule)]
+        self._script = msgspec.structs.replace(script, rules=())
+        self._armed: list[_Armed] = []
+        self._stream: list[tuple[StreamRule, _Armed]] = []
+        self._rest: list[tuple[RestRule, _Armed]] = []
+        self.add(script.rules, now=now)
 
     def add(self, rules: Iterable[Rule], *, now: float) -> None:
-        """Play these rules after the ones there are, whose counts begin again."""
-        rules = self._script.rules + tuple(rules)
-        self.play(msgspec.structs.replace(self._script, rules=rules), now=now)
+        """Play these rules after the ones there are; their times begin now."""
+        for rule in rules:
+            dice = random.Random(f"{self._script.seed}:{len(self._armed)}")  # noqa: S311 - dice
+            armed = _Armed(rule, now=now, dice=dice)
+            self._armed.append(armed)
+            if isinstance(rule, StreamRule):
+                self._stream.append((rule, armed))
+            else:
+                self._rest.append((rule, armed))
+        played = tuple(armed.rule for armed in self._armed)
+        self._script = msgspec.structs.replace(self._script, rules=played)
 
     def clear(self, *, now: float) -> None:
         """Let nothing go wrong any more."""
@@ -375,8 +380,7 @@ class Faults:
 
     def for_stream(self, stage: Stage, cluster: str, now: float) -> StreamActions | None:
         """Decide what a socket of the cluster suffers at this stage, if anything."""
-        for armed in self._stream:
-            rule: Any = armed.rule
+        for rule, armed in self._stream:
             if rule.at is stage and fnmatchcase(cluster, rule.cluster) and armed.strikes(now):
                 return rule.action
         return None
@@ -384,8 +388,7 @@ class Faults:
     def for_rest(self, path: str, now: float, *, cursor: bool = False) -> RestActions | None:
         """Decide what a request suffers, if anything; `cursor`: it asks for a later page."""
         page = "next" if cursor else "first"
-        for armed in self._rest:
-            rule: Any = armed.rule
+        for rule, armed in self._rest:
             if rule.pages in {"any", page} and fnmatchcase(path, rule.path) and armed.strikes(now):
                 return rule.action
         return None

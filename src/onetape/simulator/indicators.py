@@ -2,8 +2,8 @@
 
 Pure functions. An exponential average remembers everything, so what a value is would
 depend on where one began. Here each value looks back exactly `depth` prices (fewer only
-where the series itself begins), which leaves less than a millionth of a per cent of
-what came before; so a value does not depend on which page it is asked for in.
+where the series itself begins), so it does not depend on which page it is asked for in.
+About as far as the vendor's own look back: what came before weighs less than 1/2000.
 
     sma    mean of the last `window` prices
     ema    seeded with the mean of the first `window`, then a = 2 / (window + 1)
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 Series: TypeAlias = NDArray[np.float64]
 """One float per bar, oldest first; NaN where there is not yet a value."""
 
-_EMA_MEMORY: Final = 12  # windows looked back: (1 - 2/(w+1))^12w < 1e-10
-_WILDER_MEMORY: Final = 24  # a = 1/w forgets half as fast
+_EMA_MEMORY: Final = 4  # windows looked back: (1 - 2/(w+1))^4w is about e^-8
+_WILDER_MEMORY: Final = 8  # a = 1/w forgets half as fast
 
 
 class Macd(NamedTuple):

@@ -10,7 +10,14 @@ from typing import Final, NamedTuple
 
 from onetape.model import AssetClass
 from onetape.simulator.accounts import DataType, Freshness, Tier
-from onetape.simulator.massive_rest_query import MS_PER_S, NS_PER_S, Span, day_of, day_span
+from onetape.simulator.massive_rest_query import (
+    FOREVER,
+    MS_PER_S,
+    NS_PER_S,
+    Span,
+    day_of,
+    day_span,
+)
 from onetape.simulator.massive_rest_request import (
     BEFORE_END_OF_DAY,
     WRONG_TIMEFRAME,
@@ -21,7 +28,8 @@ from onetape.simulator.records import BarTick
 from onetape.simulator.rows import Bar
 
 NS_PER_MS: Final = NS_PER_S // MS_PER_S
-_YEAR_NS: Final = 366 * 86_400 * NS_PER_S
+_DAY_NS: Final = 86_400 * NS_PER_S
+_YEAR_NS: Final = 366 * _DAY_NS
 
 
 class Series(NamedTuple):
@@ -57,6 +65,18 @@ def tier_for(ask: Ask, series: Series) -> Tier:
 def today(ask: Ask) -> Span:
     """Return the New York day of the request, ns."""
     return day_span(day_of(ask.now_ns // NS_PER_S), per_s=NS_PER_S)
+
+
+def lookback_ns(asset: AssetClass, timespan: str) -> int:
+    """Return how far before what was asked for it is worth looking.
+
+    An option may have traded on a few days of its two years, and a day of its whole
+    chain must be made to know: without a bound one request would take ten seconds.
+    """
+    if asset is not AssetClass.OPTIONS:
+        return FOREVER
+    days = 30 if timespan in {"second", "minute", "hour"} else 120
+    return days * _DAY_NS
 
 
 def check_timeframe(ask: Ask, tier: Tier, start_ns: int) -> None:

@@ -24,7 +24,9 @@ from onetape.simulator.massive_rest_bars import (
     Series,
     bar_row,
     check_timeframe,
+    lookback_ns,
     tier_for,
+    today,
     visible_bars,
 )
 from onetape.simulator.massive_rest_query import MS_PER_S, Query, Span, malformed
@@ -135,9 +137,11 @@ def indicator(ask: Ask) -> Envelope:
 def _look(ask: Ask, series: Series, depth: int, limit: int, *, newest_first: bool) -> Look:
     """Fetch one value more than the page holds, and the lookback of its oldest."""
     tier = tier_for(ask, series)
-    span = _span_ns(ask, newest_first=newest_first)
-    if span.start:
-        check_timeframe(ask, tier, span.start)
+    asked = ask.query.span("timestamp", per_s=MS_PER_S)
+    asked = Span(asked.start * NS_PER_MS, asked.end * NS_PER_MS)
+    if asked.start:
+        check_timeframe(ask, tier, asked.start)
+    span = _after_position(ask, asked, newest_first=newest_first)
     if not ask.market.exists(series.ticker) or span.start >= span.end:
         return Look([], 0)
 
@@ -146,22 +150,25 @@ def _look(ask: Ask, series: Series, depth: int, limit: int, *, newest_first: boo
         taken = list(islice(bars, count))
         return taken[::-1] if newest_first else taken
 
+    # Of what was asked, not of what is left of it: the same on every page.
+    floor = (asked.start or today(ask).start) - lookback_ns(series.asset, series.timespan)
     if newest_first:
-        bars = fetch(0, span.end, limit + depth, newest_first=True)
+        bars = fetch(max(0, floor), span.end, limit + depth, newest_first=True)
         inside = sum(bar.start_ns >= span.start for bar in bars)
         return Look(bars, len(bars) - min(inside, limit + 1))
-    before = fetch(0, span.start, depth - 1, newest_first=True) if span.start else []
-    return Look(
-        before + fetch(span.start, span.end, limit + depth, newest_first=False), len(before)
-    )
+    start = max(0, floor, span.start)
+    before = fetch(max(0, floor), start, depth - 1, newest_first=True)
+    return Look(before + fetch(start, span.end, limit + depth, newest_first=False), len(before))
 
 
-def _span_ns(ask: Ask, *, newest_first: bool) -> Span:
-    start, end = ask.query.span("timestamp", per_s=MS_PER_S)
-    if ask.query.position is not None:
-        at_ms = _position(ask.query.position)
-        start, end = (start, min(end, at_ms)) if newest_first else (max(start, at_ms + 1), end)
-    return Span(start * NS_PER_MS, end * NS_PER_MS)
+def _after_position(ask: Ask, asked: Span, *, newest_first: bool) -> Span:
+    """Return what is left of the span after the query's position."""
+    if ask.query.position is None:
+        return asked
+    at_ns = _position(ask.query.position) * NS_PER_MS
+    if newest_first:
+        return Span(asked.start, min(asked.end, at_ns))
+    return Span(max(asked.start, at_ns + 1), asked.end)
 
 
 def _position(position: str) -> int:

@@ -25,6 +25,7 @@ V = TypeVar("V")
 
 
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_YEARS: Final = range(1900, 2200)
 _INTEGER: Final = re.compile(r"\d{1,19}", re.ASCII)
 _INSTANT: Final = re.compile(
     r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?(Z|[+-]\d{2}:\d{2})", re.ASCII
@@ -182,12 +183,10 @@ class Query:
 
 def parse_day(value: str, *, name: str) -> date:
     """Read a date, written YYYY-MM-DD."""
-    if _DAY.fullmatch(value):
-        try:
-            return date.fromisoformat(value)
-        except ValueError:
-            pass
-    raise malformed(f"Could not parse the time parameter: '{name}'. Use YYYY-MM-DD")
+    day = _day(value)
+    if day is None:
+        raise malformed(f"Could not parse the time parameter: '{name}'. Use YYYY-MM-DD")
+    return day
 
 
 def parse_time(value: str, *, name: str, per_s: int) -> Span:
@@ -198,9 +197,10 @@ def parse_time(value: str, *, name: str, per_s: int) -> Span:
         seconds = _epoch_s(f"{match[1]}{match[3]}", name=name, per_s=per_s)
         fraction = int((match[2] or "").ljust(9, "0")[:9]) * per_s // NS_PER_S
         return Span(seconds * per_s + fraction, seconds * per_s + fraction + 1)
-    if _DAY.fullmatch(value):
-        return day_span(_checked_day(value, name=name, per_s=per_s), per_s=per_s)
-    raise _unparsed(name, per_s)
+    day = _day(value)
+    if day is None:
+        raise _unparsed(name, per_s)
+    return day_span(day, per_s=per_s)
 
 
 def day_span(day: date, *, per_s: int) -> Span:
@@ -217,11 +217,15 @@ def _midnight(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=NEW_YORK).timestamp())
 
 
-def _checked_day(value: str, *, name: str, per_s: int) -> date:
+def _day(value: str) -> date | None:
+    """Return the date, None for what is none or too far off to reckon with."""
+    if not _DAY.fullmatch(value):
+        return None
     try:
-        return date.fromisoformat(value)
-    except ValueError as error:
-        raise _unparsed(name, per_s) from error
+        day = date.fromisoformat(value)
+    except ValueError:
+        return None
+    return day if day.year in _YEARS else None
 
 
 def _epoch_s(instant: str, *, name: str, per_s: int) -> int:

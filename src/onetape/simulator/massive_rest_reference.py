@@ -6,6 +6,7 @@ the simulated market has nothing to say about are empty and well formed.
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime
+from itertools import chain
 from typing import Any, Final
 
 from onetape import calendar
@@ -15,6 +16,7 @@ from onetape.model import AssetClass
 from onetape.simulator import conditions
 from onetape.simulator.conditions import Condition, Exchange
 from onetape.simulator.instruments import Instrument
+from onetape.simulator.massive_rest_contracts import SORTS, narrowed
 from onetape.simulator.massive_rest_query import NEW_YORK, NS_PER_S, not_found
 from onetape.simulator.massive_rest_request import Ask, Endpoint, Listing
 from onetape.simulator.pages import Key
@@ -111,12 +113,7 @@ def _contract_row(contract: Contract) -> ContractRow:
 
 
 _CONTRACTS: Final = Listing[Contract](
-    sorts={
-        "ticker": lambda row: (row.ticker,),
-        "underlying_ticker": lambda row: (row.underlying_ref, row.ticker),
-        "expiration_date": lambda row: (row.expiration.isoformat(), row.ticker),
-        "strike_price": lambda row: (row.strike, row.ticker),
-    },
+    sorts={**SORTS, "underlying_ticker": lambda row: (row.underlying_ref, row.ticker)},
     default=10,
     maximum=1000,
 )
@@ -133,22 +130,15 @@ def contracts(ask: Ask) -> Envelope:
 
 
 def _contracts(ask: Ask, as_of: date, *, expired: bool) -> Iterator[Contract]:
-    query = ask.query
-    underlyings = query.strings("underlying_ticker")
-    ticker = query.strings("ticker")
-    right = query.optional_choice("contract_type", ("call", "put"))
-    days, strikes = query.days("expiration_date"), query.numbers("strike_price")
-    for underlying in ask.market.optionable():
-        if not underlyings.admits(underlying.removeprefix("I:")):
-            continue
-        for row in ask.market.contracts(underlying, as_of=as_of, expired=expired):
-            if (
-                (right is None or row.contract_type == right)
-                and strikes.admits(row.strike)
-                and days.admits(row.expiration.isoformat())
-                and ticker.admits(row.ticker)
-            ):
-                yield row
+    market, underlyings = ask.market, ask.query.strings("underlying_ticker")
+    every = chain.from_iterable(
+        market.contracts(underlying, as_of=as_of, expired=expired)
+        for underlying in market.optionable()
+        if underlyings.admits(underlying.removeprefix("I:"))
+    )
+    ticker = ask.query.strings("ticker")
+    found = narrowed(ask.query, every)
+    return filter(lambda row: ticker.admits(row.ticker), found) if ticker else found
 
 
 def contract(ask: Ask) -> Envelope:
@@ -245,6 +235,7 @@ def ticker(ask: Ask) -> Envelope:
     if instrument is None:
         raise not_found()
     row = _ticker_row(instrument, today=ask.market.market_date(ask.now_ns))
+    del row["last_updated_utc"]  # the list has it, the details do not
     if instrument.asset is AssetClass.STOCKS:
         shares = instrument.shares_outstanding
         more = {

@@ -5,11 +5,12 @@ single price is asked for. What a plan does not include is left out of the rows:
 quotes, trades, and the price of an underlying whose own product was not bought.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from onetape.model import AssetClass
 from onetape.simulator.accounts import DataType, Freshness, Tier
+from onetape.simulator.massive_rest_contracts import SORTS, narrowed
 from onetape.simulator.massive_rest_query import not_found
 from onetape.simulator.massive_rest_request import (
     NOT_ENTITLED,
@@ -202,15 +203,7 @@ def _chain_row(ask: Ask, row: OptionRow, tier: Tier) -> ChainRow:
     )
 
 
-_CHAIN: Final = Listing[Contract](
-    sorts={
-        "ticker": lambda row: (row.ticker,),
-        "expiration_date": lambda row: (row.expiration.isoformat(), row.ticker),
-        "strike_price": lambda row: (row.strike, row.ticker),
-    },
-    default=10,
-    maximum=250,
-)
+_CHAIN: Final = Listing[Contract](sorts=SORTS, default=10, maximum=250)
 
 
 def chain(ask: Ask) -> Envelope:
@@ -223,19 +216,11 @@ def chain(ask: Ask) -> Envelope:
 
 
 def _chain_contracts(ask: Ask, at_ns: int) -> Iterator[Contract]:
-    query, underlying = ask.query, ask.path["underlying"]
-    right = query.optional_choice("contract_type", ("call", "put"))
-    days, strikes = query.days("expiration_date"), query.numbers("strike_price")
+    underlying = ask.path["underlying"]
     if underlying not in ask.market.optionable():
-        return
-    for row in ask.market.contracts(underlying):
-        if (
-            row.expires_ns > at_ns
-            and (right is None or row.contract_type == right)
-            and strikes.admits(row.strike)
-            and days.admits(row.expiration.isoformat())
-        ):
-            yield row
+        return iter(())
+    alive = (row for row in ask.market.contracts(underlying) if row.expires_ns > at_ns)
+    return narrowed(ask.query, alive)
 
 
 def chain_contract(ask: Ask) -> Envelope:
@@ -283,10 +268,10 @@ def _snapshots(ask: Ask, assets: list[AssetClass], *, is_unfiltered: bool) -> En
         tickers = iter(named)
     else:
         tickers = (name for name in named if ask.market.asset_class(name) in {None, *assets})
-    bounds = query.strings("ticker")
-    listed = ask.page((name for name in tickers if bounds.admits(name)), _TICKERS)
-    rows = [_snapshot(ask, name, assets) for name in listed.rows]
-    return ask.envelope(rows, next_url=listed.next_url)
+    if bounds := query.strings("ticker"):
+        tickers = filter(bounds.admits, tickers)
+    listed = ask.page(tickers, _TICKERS)
+    return ask.envelope(_snapshot_rows(ask, listed.rows, assets), next_url=listed.next_url)
 
 
 def _known_tickers(ask: Ask, assets: list[AssetClass]) -> Iterator[str]:
@@ -303,7 +288,19 @@ def _known_tickers(ask: Ask, assets: list[AssetClass]) -> Iterator[str]:
             yield from (row.ticker for row in contracts if row.expires_ns > at_ns)
 
 
-def _snapshot(ask: Ask, ticker: str, assets: list[AssetClass]) -> SnapshotRow:
+def _snapshot_rows(ask: Ask, tickers: list[str], assets: list[AssetClass]) -> list[SnapshotRow]:
+    """Return a row for each ticker; those of options are cheaper together."""
+    contracts = (ask.market.contract(name) for name in tickers if name.startswith("O:"))
+    found = ask.market.option_rows(
+        [one for one in contracts if one is not None], ask.seen_ns(AssetClass.OPTIONS)
+    )
+    options = {row.contract.ticker: row for row in found}
+    return [_snapshot(ask, name, assets, options.get(name)) for name in tickers]
+
+
+def _snapshot(
+    ask: Ask, ticker: str, assets: list[AssetClass], option: OptionRow | None
+) -> SnapshotRow:
     asset = ask.market.asset_class(ticker)
     row = None
     if asset is not None and asset in assets:
@@ -312,7 +309,12 @@ def _snapshot(ask: Ask, ticker: str, assets: list[AssetClass]) -> SnapshotRow:
             return SnapshotRow(
                 ticker=ticker, error="NOT_ENTITLED", message="Not entitled to this ticker."
             )
-        row = _SNAPSHOTS[asset](ask, ticker, tier)
+        if asset is AssetClass.INDICES:
+            row = _index_snapshot(ask, ticker, tier)
+        elif asset is AssetClass.STOCKS:
+            row = _stock_snapshot(ask, ticker, tier)
+        elif option is not None:
+            row = _option_snapshot(ask, option, tier)
     if row is None:
         return SnapshotRow(ticker=ticker, error="NOT_FOUND", message="Ticker not found.")
     return row
@@ -362,12 +364,8 @@ def _last_minute(bar: BarTick | None) -> LastMinute | None:
     )
 
 
-def _option_snapshot(ask: Ask, ticker: str, tier: Tier) -> SnapshotRow | None:
-    at_ns = ask.seen_ns(AssetClass.OPTIONS)
-    contract = ask.market.contract(ticker)
-    row = contract and ask.market.option_row(contract, at_ns)
-    if contract is None or row is None:
-        return None
+def _option_snapshot(ask: Ask, row: OptionRow, tier: Tier) -> SnapshotRow:
+    at_ns, contract = ask.seen_ns(AssetClass.OPTIONS), row.contract
     has_fair_value = DataType.FAIR_VALUES in tier.data
     return SnapshotRow(
         break_even_price=row.break_even,
@@ -382,17 +380,11 @@ def _option_snapshot(ask: Ask, ticker: str, tier: Tier) -> SnapshotRow | None:
         name=f"{contract.underlying_ref} ${contract.strike:g} {contract.contract_type.title()}",
         open_interest=row.open_interest,
         session=_session(row.day),
-        ticker=ticker,
+        ticker=contract.ticker,
         type="options",
         underlying_asset=_underlying(ask, row),
     )
 
-
-_SNAPSHOTS: Final[dict[AssetClass, Callable[[Ask, str, Tier], SnapshotRow | None]]] = {
-    AssetClass.INDICES: _index_snapshot,
-    AssetClass.STOCKS: _stock_snapshot,
-    AssetClass.OPTIONS: _option_snapshot,
-}
 
 # ---- summaries ----
 
@@ -401,7 +393,7 @@ def summaries(ask: Ask) -> Envelope:
     """Answer `/v1/summaries`: the universal snapshot in short, of the tickers named."""
     assets = list(AssetClass)
     named = ask.query.any_of("ticker") or []
-    return ask.envelope([_summary(_snapshot(ask, ticker, assets)) for ticker in named])
+    return ask.envelope([_summary(row) for row in _snapshot_rows(ask, named, assets)])
 
 
 def _summary(row: SnapshotRow) -> SummaryRow:

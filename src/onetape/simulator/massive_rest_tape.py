@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, TypeVar
 from onetape.model import AssetClass
 from onetape.simulator.accounts import DataType
 from onetape.simulator.massive_rest_aggregates import ticker_asset
-from onetape.simulator.massive_rest_bars import check_timeframe
+from onetape.simulator.massive_rest_bars import check_timeframe, lookback_ns, today
 from onetape.simulator.massive_rest_query import NS_PER_S, Span, malformed, not_found
 from onetape.simulator.massive_rest_request import ORDERS, Ask, Endpoint
 from onetape.simulator.pages import InvalidCursor, key_at, position_at
@@ -68,7 +68,8 @@ def _history(ask: Ask, data: DataType, fetch: Fetch[Tick], row: Callable[[Tick],
     span = ask.query.span("timestamp", per_s=NS_PER_S)
     if span.start:
         check_timeframe(ask, tier, span.start)
-    span = Span(span.start, min(span.end, ask.seen_ns(asset) + 1))
+    start = span.start or max(0, today(ask).start - lookback_ns(asset, "second"))
+    span = Span(start, min(span.end, ask.seen_ns(asset) + 1))
     found: list[Tick] = []
     if ask.market.exists(ask.path["ticker"]) and span.start < span.end:
         found = _page(ask, fetch, span, limit=limit + 1, newest_first=order == "desc")
@@ -76,7 +77,10 @@ def _history(ask: Ask, data: DataType, fetch: Fetch[Tick], row: Callable[[Tick],
         return ask.envelope([row(tick) for tick in found])
     last = found[limit - 1]
     position = position_at((last.event_ns, last.sequence))
-    next_url = ask.next_url(position, limit=str(limit), order=order, sort="timestamp")
+    resolved = {"limit": str(limit), "order": order, "sort": "timestamp"}
+    if span.start:
+        resolved["timestamp.gte"] = str(span.start)
+    next_url = ask.next_url(position, **resolved)
     return ask.envelope([row(tick) for tick in found[:limit]], next_url=next_url)
 
 

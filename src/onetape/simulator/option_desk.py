@@ -55,6 +55,10 @@ def quote_ticks(tickers: Sequence[str], columns: QuoteColumns) -> list[QuoteTick
     return [QuoteTick(*row) for row in rows]
 
 
+def _no_quotes(_: Integers) -> list[QuoteTick]:
+    return []
+
+
 class OptionDesk:
     """All options of one market."""
 
@@ -151,7 +155,7 @@ class OptionDesk:
         low_ns = max(start_ns, day.open_ns)
         high_ns = min(end_ns, day.close_ns, contract.expires_ns)
         if low_ns >= high_ns or not quoted(contract, day):
-            return Run(np.empty(0, np.int64), lambda _: [])
+            return Run(np.empty(0, np.int64), _no_quotes)
         board = self._board(ticker)
         book, lines = self.book(board, day), board.lines([contract])
         widths, keys = book.widths(lines), book.keys(lines)
@@ -159,7 +163,11 @@ class OptionDesk:
         numbers = np.arange(int(first[0]), int(stop[0]))
         t_ns = slots.times(day.open_ns, widths, numbers, slots.scramble(keys, numbers))
         numbers = numbers[(t_ns >= low_ns) & (t_ns < high_ns)]
-        return Run(numbers, lambda at: quote_ticks([ticker] * len(at), book.quotes(lines, at)[0]))
+
+        def make(at: Integers) -> list[QuoteTick]:
+            return quote_ticks([ticker] * len(at), book.quotes(lines, at)[0])
+
+        return Run(numbers, make)
 
     def intraday(self, symbol: str, day: MarketDay) -> Prints:
         """All the trades of a contract on a day."""

@@ -136,7 +136,8 @@ def _quotes(basket: Basket, day: MarketDay, low_ns: int, high_ns: int) -> list[Q
         return []
     lines = basket.lines.take(places)
     columns, _ = basket.book.quotes_at(lines, numbers[happen], hashes[happen], t_ns[happen])
-    return quote_ticks([basket.tickers[place] for place in places.tolist()], columns)
+    chosen: list[int] = places.tolist()
+    return quote_ticks([basket.tickers[place] for place in chosen], columns)
 
 
 def _unrolled(first: Integers, stop: Integers) -> tuple[Integers, Integers]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onetape.simulator import conditions, slots
-from onetape.simulator.aggregates import Prints
+from onetape.simulator.aggregates import Prints, bounds
 from onetape.simulator.chains import Block, Chain
 from onetape.simulator.noise import Flags, Floats, Integers, generator
 from onetape.simulator.option_book import DAY_SEQUENCE, OptionBook
@@ -82,8 +82,7 @@ class OptionTape:
 
     def span(self, start_ns: int, end_ns: int) -> Integers:
         """Positions of all trades in `[start_ns, end_ns)`."""
-        low, high = np.searchsorted(self.columns.t_ns, [start_ns, end_ns]).tolist()
-        return np.arange(low, high)
+        return np.arange(*bounds(self.columns.t_ns, start_ns, end_ns), dtype=np.int64)
 
     def at(self, ticker: str, start_ns: int, end_ns: int) -> Integers:
         """Positions of one contract's trades in `[start_ns, end_ns)`."""
@@ -91,8 +90,9 @@ class OptionTape:
         mine = self._of(place) if place is not None else self._order[:0]
         if not len(mine):
             return mine
-        low, high = np.searchsorted(self.columns.t_ns[mine], [start_ns, end_ns]).tolist()
-        return mine[low:high]
+        low, high = bounds(self.columns.t_ns[mine], start_ns, end_ns)
+        found: Integers = mine[low:high]
+        return found
 
     def _of(self, place: int) -> Integers:
         return self._order[self._starts[place] : self._starts[place + 1]]

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from onetape.simulator import conditions, slots
-from onetape.simulator.aggregates import Prints
+from onetape.simulator.aggregates import Prints, bounds
 from onetape.simulator.instruments import Listing
 from onetape.simulator.memory import Memory
 from onetape.simulator.noise import Floats, Integers, Keys, digit, generator, key, mix, unit
@@ -100,7 +100,7 @@ class Book:
         numbers = np.arange(first, max(stop, first), dtype=np.int64)
         hashes = slots.scramble(self._keys, numbers)
         t_ns = slots.times(self.start_ns, self._widths, numbers, hashes)
-        low, high = np.searchsorted(t_ns, [low_ns, high_ns]).tolist()
+        low, high = bounds(t_ns, low_ns, high_ns)
         return numbers[low:high], t_ns[low:high], hashes[low:high]
 
     def standing_slot(self, t_ns: int) -> int:
@@ -155,7 +155,9 @@ class Book:
     def quote_ticks(self, numbers: Integers) -> list[QuoteTick]:
         """The quotes of these slots, as records."""
         columns = (column.tolist() for column in self.quotes(numbers))
-        return [QuoteTick(self.symbol, *row, self.tape) for row in zip(*columns, strict=True)]
+        count = len(numbers)
+        rows = zip([self.symbol] * count, *columns, [self.tape] * count, strict=True)
+        return list(map(QuoteTick._make, rows))
 
     def values(self, t_ns: Integers) -> Floats:
         """The index values published at these instants."""
@@ -194,22 +196,21 @@ class StockTape:
         """Bytes held."""
         return self.prints.size_bytes + self._code.nbytes + self._venue.nbytes + len(self._code)
 
-    def span(self, start_ns: int, end_ns: int) -> tuple[int, int]:
+    def span(self, start_ns: int, end_ns: int) -> Integers:
         """Positions of the trades in `[start_ns, end_ns)`."""
-        low, high = np.searchsorted(self.prints.t_ns, [start_ns, end_ns]).tolist()
-        return low, high
+        return np.arange(*bounds(self.prints.t_ns, start_ns, end_ns), dtype=np.int64)
 
-    def ticks(self, low: int, high: int) -> list[TradeTick]:
+    def ticks(self, positions: Integers) -> list[TradeTick]:
         """The trades at these positions, as records."""
         prints, base = self.prints, (self.day.number + 1) * _DAY_SEQUENCE
-        assert prints.size is not None
+        assert prints.size is not None, "stocks have volume"
         rows = zip(
-            prints.t_ns[low:high].tolist(),
-            prints.price[low:high].tolist(),
-            prints.size[low:high].tolist(),
-            self._venue[low:high].tolist(),
-            self._code[low:high].tolist(),
-            range(low + 1, high + 1),
+            prints.t_ns[positions].tolist(),
+            prints.price[positions].tolist(),
+            prints.size[positions].tolist(),
+            self._venue[positions].tolist(),
+            self._code[positions].tolist(),
+            (positions + 1).tolist(),
             strict=True,
         )
         return [self._tick(base, *row) for row in rows]
@@ -239,9 +240,9 @@ def moments(rng: np.random.Generator, total: Floats, count: int) -> Floats:
     """Seconds of the day, ascending, where the activity's running sum puts `count` events."""
     # Spacings of a Poisson process are exponential: this is sorted without sorting.
     arrived = np.cumsum(rng.standard_exponential(count + 1))
-    return np.interp(
-        arrived[:-1] * (total[-1] / arrived[-1]), total, np.arange(len(total), dtype=np.float64)
-    )
+    seconds = np.arange(len(total), dtype=np.float64)
+    reached = arrived[:-1] * (float(total[-1]) / float(arrived[-1]))
+    return np.interp(reached, total, seconds)
 
 
 def _sizes(rng: np.random.Generator, count: int, lot: float) -> Integers:
@@ -277,7 +278,7 @@ def _mark_hours(day: MarketDay, t_ns: Integers, size: Integers, code: Integers) 
     """Flag trades outside the regular session, and the two auctions."""
     if day.start_ns == day.open_ns:
         return
-    opened, closed = np.searchsorted(t_ns, [day.open_ns, day.close_ns]).tolist()
+    opened, closed = bounds(t_ns, day.open_ns, day.close_ns)
     for part in (slice(0, opened), slice(closed, None)):
         code[part] = np.where(size[part] < 100, _LATE_ODD, _LATE)
     if closed - opened > 1:
