@@ -31,6 +31,7 @@ class Load(NamedTuple):
     events_per_frame: int = 100
     channel: str = "T"
     seed: int = 1
+    is_direct: bool = False  # clients at the vendor itself: all get the same tenth of a frame
 
     def names(self) -> list[str]:
         return [f"O:SPY251219C{(n + 1) * 1000:08}" for n in range(self.topics)]
@@ -55,7 +56,11 @@ class Load(NamedTuple):
                 % (self.channel.encode(), name.encode())
                 for name in chosen
             ]
-            out.append((events, sum(readers.get(name, 0) for name in chosen)))
+            if self.is_direct:
+                events = events[: self.events_per_frame * self.topics_each // self.topics]
+                out.append((events, len(events) * self.clients))
+            else:
+                out.append((events, sum(readers.get(name, 0) for name in chosen)))
         return out
 
 
@@ -97,7 +102,9 @@ class _Upstream(WSListener):
             return
         text = frame.get_payload_as_bytes()
         if b'"auth"' in text:
-            transport.send(WSMsgType.TEXT, b'[{"ev":"status","status":"auth_success","message":"ok"}]')
+            transport.send(
+                WSMsgType.TEXT, b'[{"ev":"status","status":"auth_success","message":"ok"}]'
+            )
         elif b'"subscribe"' in text:
             names = re.findall(rb"[A-Z]+\.[^,\"]+", text)
             acks = b",".join(
@@ -160,7 +167,9 @@ class _Client(WSListener):
         self.is_ready = False
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        transport.send(WSMsgType.TEXT, b'{"action":"auth","params":"%b"}' % self._credential.encode())
+        transport.send(
+            WSMsgType.TEXT, b'{"action":"auth","params":"%b"}' % self._credential.encode()
+        )
         params = ",".join(self._topics).encode()
         transport.send(WSMsgType.TEXT, b'{"action":"subscribe","params":"%b"}' % params)
 
@@ -172,7 +181,7 @@ class _Client(WSListener):
             if b"subscribed to" in payload:
                 self.is_ready = True
             return
-        _Client.count += payload.count(b'"ev":"T"')
+        _Client.count += payload.count(b'"sym"')
         at = payload.find(b'"q":') + 4  # of the oldest event in it
         end = payload.find(b"}", at)
         if at > 4:

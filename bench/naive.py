@@ -5,7 +5,8 @@ what a team writes in an afternoon, and what most gateways of this kind are.
 """
 
 import asyncio
-import json  # noqa: TID251 - that is the point
+import json
+import logging
 from typing import Any
 
 import uvloop
@@ -68,4 +69,5 @@ async def main(upstream_url: str, port: Any, ready: Any, stop: Any) -> None:
 
 
 def run(upstream_url: str, port: Any, ready: Any, stop: Any) -> None:
+    logging.disable()
     uvloop.run(main(upstream_url, port, ready, stop))

@@ -377,6 +377,19 @@ def test_a_topic_nobody_wants_any_more_does_not_fail() -> None:
     assert of(bench.wait(10), TopicsFailed) == []
 
 
+def test_a_failed_topic_nobody_wants_any_more_is_forgotten_and_fails_anew_when_it_is() -> None:
+    bench = Bench(wanted=[X])
+    bench.log_in()
+    bench.wait(5)
+    bench.feed.want(frozenset(), bench.now)
+    assert bench.feed.failed == {}
+    assert sent(bench.wait(120)) == [("unsubscribe", X)]
+
+    bench.feed.want(frozenset({X}), bench.now)
+
+    assert len(of(bench.wait(5), TopicsFailed)) == 1
+
+
 def test_a_topic_wanted_anew_has_a_time_out_of_its_own() -> None:
     bench = Bench(wanted=[X])
     bench.log_in()

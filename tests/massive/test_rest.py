@@ -50,6 +50,7 @@ class Vendor:
         self.script = list(script)
         self.heads: list[bytes] = []
         self.waiting = 0
+        self.tasks: set[asyncio.Task[None]] = set()
         self.abandoned = asyncio.Event()
         self.release = asyncio.Event()  # ends the stalls
 
@@ -58,10 +59,16 @@ class Vendor:
         return [head.split(b"\r\n")[0] for head in self.heads]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while await self.reply(await reader.readuntil(b"\r\n\r\n"), reader, writer):
                 pass
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        self.tasks.discard(task)
 
     async def reply(
         self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -129,8 +136,8 @@ async def rigged(
     finally:
         vendor.release.set()
         server.close()
-        for _ in range(5):  # let the server's tasks see that the client left
-            await asyncio.sleep(0.001)
+        if vendor.tasks:  # they see that the client left
+            await asyncio.wait(vendor.tasks, timeout=2)
 
 
 # bytes

@@ -277,6 +277,21 @@ async def test_the_wanted_topics_follow_over_a_live_connection() -> None:
         assert rig.peers[0].carried == {NDX}
 
 
+async def test_a_topic_the_vendor_ignores_fails_while_the_others_flow() -> None:
+    async def ignore(peer: Peer) -> None:
+        await peer.log_in()
+        await peer.read()
+        peer.send(status_frame("success", f"subscribed to: {SPX}"))
+        await peer.reader.read()
+
+    policy = msgspec.structs.replace(FAST, ack_timeout_s=0.05)
+    async with rigged(ignore, policy=policy) as rig:
+        rig.socket.want(frozenset({SPX, NDX}))
+        await rig.until(lambda: rig.of(TopicsFailed))
+        assert set(rig.socket.failed) == {NDX}
+        assert "1 of 2 topics" in repr(rig.socket)
+
+
 async def before_the_upgrade(peer: Peer) -> None:
     peer.abort()
 

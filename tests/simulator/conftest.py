@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+from blockbuster import BlockBuster
 from starlette.testclient import TestClient
 
 from onetape.simulator.accounts import Accounts
@@ -56,6 +57,13 @@ class Rest:
     def rows(self, url: str, *, key: str = "sim-key") -> list[Any]:
         """Concatenate the results of all pages."""
         return [row for page in self.pages(url, key=key) for row in page.get("results", [])]
+
+
+@pytest.fixture(autouse=True)
+def coverage_may_lock(blockbuster: BlockBuster) -> None:
+    """Coverage's tracer waits for its own lock when a thread is traced as well."""
+    lock = blockbuster.functions["threading.Lock.acquire"]
+    lock.can_block_in("coverage/collector.py", "lock_data")
 
 
 @pytest.fixture(scope="session")

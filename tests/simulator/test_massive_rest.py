@@ -229,3 +229,62 @@ def test_no_two_endpoints_share_a_path() -> None:
     paths = [endpoint.path for endpoint in ENDPOINTS]
 
     assert len(paths) == len(set(paths))
+
+
+# ---- the vendor's own tests ----
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/v1/indicators/ema/AAPL?timestamp.lte=1478393873000&timestamp.gte=1477972800000"
+        "&window=5&adjusted=false",
+        "/v1/indicators/macd/SPY?timestamp.gt=2022-08-09&long_window=20&signal_window=10",
+        "/v1/indicators/rsi/AAPL?timestamp.gt=2025-11-24&timespan=minute&window=20&adjusted=true",
+        "/v1/indicators/sma/AAPL?timestamp=1483958600&timespan=quarter&window=30"
+        "&expand_underlying=true",
+        "/v1/summaries?ticker.any_of=NCLH%2CO%3ANCLH221014C00005000%2CC%3AEURUSD%2CX%3ABTCUSD%2CAPx",
+        "/v2/aggs/grouped/locale/us/market/stocks/2005-04-04"
+        "?adjusted=true&locale=us&market_type=stocks&include_otc=false",
+        "/v2/aggs/ticker/AAPL/prev",
+        "/v2/aggs/ticker/AAPL/range/1/day/2005-04-01/2005-04-04",
+        "/v2/last/nbbo/AAPL",
+        "/v2/last/trade/AAPL",
+        "/v2/reference/news?ticker=NFLX",
+        "/v2/snapshot/locale/us/markets/stocks/tickers/AAPL",
+        "/v2/snapshot/locale/us/markets/stocks/tickers?include_otc=false",
+        "/v3/quotes/AAPL",
+        "/v3/reference/conditions?asset_class=stocks",
+        "/v3/reference/dividends",
+        "/v3/reference/splits",
+        "/v3/reference/exchanges?asset_class=stocks",
+        "/v3/reference/options/contracts",
+        "/v3/reference/tickers?limit=10&sort=ticker&order=asc",
+        "/v3/reference/tickers/AAPL?ticker=AAPL&date=2020-10-01",
+        "/v3/reference/tickers/types?asset_class=stocks",
+        "/v3/snapshot?limit=10",
+        "/v3/snapshot/indices?ticker.any_of=SPX%2CAPx%2CAPy",
+        "/v3/snapshot/options/AAPL",
+        "/v3/trades/AAPL?limit=2",
+        "/vX/reference/tickers/META/events?types=ticker_change",
+    ],
+)
+def test_what_the_official_clients_own_tests_ask_is_answered(rest: Any, url: str) -> None:
+    """6.3: 200, or a 404 in the vendor's shape for a ticker we do not simulate."""
+    answer = rest.get(url)
+
+    assert answer.status_code in {200, 404}
+    assert answer.json()["request_id"] == answer.headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/v1/conversion/AUD/USD?amount=100&precision=2",
+        "/v1/last/crypto/BTC/USD",
+        "/v1/last_quote/currencies/AUD/USD",
+        "/v2/snapshot/locale/global/markets/crypto/tickers/X:BTCUSD/book",
+    ],
+)
+def test_currencies_are_no_route(rest: Any, url: str) -> None:
+    assert rest.get(url).status_code == 404

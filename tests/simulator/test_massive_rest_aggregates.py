@@ -55,7 +55,7 @@ def test_both_ends_of_a_range_are_inclusive(rest: Any) -> None:
 
 
 def test_the_limit_counts_the_minutes_inside_the_windows(rest: Any) -> None:
-    """W-76: a five-minute query with limit 50 yields at most ten bars, then a next page."""
+    """Vendor facts 3.9: a five-minute query with limit 50 yields at most ten bars, then a next page."""
     body = rest.json(ranged("SPY", "5/minute", "1763649000000/2025-11-20", limit=50))
 
     assert body["resultsCount"] == 10

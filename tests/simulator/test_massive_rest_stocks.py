@@ -3,6 +3,12 @@
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
+
+from onetape.simulator.accounts import Accounts
+from onetape.simulator.market import Hours, Market, SimClock
+from onetape.simulator.massive_rest import MassiveRestSimulator
+from onetape.testing import ManualClock
 
 STOCKS = "/v2/snapshot/locale/us/markets/stocks"
 
@@ -47,6 +53,19 @@ def test_quotes_and_trades_need_their_plan(rest: Any) -> None:
     assert {"lastQuote", "lastTrade"} <= rest.json(url)["ticker"].keys()
     assert "lastQuote" not in rest.json(url, key="sim-developer-key")["ticker"]
     assert "lastTrade" not in rest.json(url, key="sim-starter-key")["ticker"]
+
+
+def test_before_the_first_trade_of_a_day_it_is_all_zeros() -> None:
+    """Vendor facts 3.7: snapshots are cleared in the night."""
+    clock = ManualClock(now_ns=1_763_971_200_000_000_000)  # Monday 03:00 in New York
+    market = Market(clock=SimClock(clock=clock), hours=Hours.EXCHANGE)
+    client = TestClient(MassiveRestSimulator(market, Accounts(), clock))
+
+    row = client.get(f"{STOCKS}/tickers/AAPL?apiKey=sim-key").json()["ticker"]
+
+    assert set(row["day"].values()) == set(row["min"].values()) == {0}
+    assert (row["todaysChange"], row["todaysChangePerc"], row["updated"]) == (0, 0, 0)
+    assert row["prevDay"]["c"] > 0
 
 
 def test_gainers_and_losers_share_nothing_and_are_sorted(rest: Any) -> None:

@@ -44,6 +44,21 @@ def test_the_size_of_a_page_does_not_change_the_rows(
     assert all(page["results"] for page in pages), "an empty page"
 
 
+def test_ticks_of_one_instant_may_be_parted_by_a_page(rest: Any) -> None:
+    """A position is a time and a sequence, because times are not unique."""
+    [tick] = rest.json("/v3/trades/SPY?limit=1")["results"]
+    at_ns, sequence = tick["sip_timestamp"], tick["sequence_number"]
+
+    def after(sequence: int, order: str) -> list[int]:
+        cursor = encode_cursor({"limit": "1", "order": order}, f"[{at_ns},{sequence}]")
+        rows = rest.json(f"/v3/trades/SPY?cursor={cursor}")["results"]
+        return [row["sequence_number"] for row in rows]
+
+    assert after(sequence + 1, "desc") == [sequence]
+    assert after(sequence - 1, "asc") == [sequence]
+    assert after(sequence, "asc") != [sequence] != after(sequence, "desc")
+
+
 def test_sequences_are_unique_exact_integers(rest: Any) -> None:
     rows = rest.rows(f"/v3/trades/SPY?{MINUTE}&limit=10")
 

@@ -68,10 +68,9 @@ def test_trades_print_within_the_quote_that_stands(ticker: str, hours: Hours) ->
 
 
 def test_conditions_say_odd_lots_extended_hours_and_auctions() -> None:
-    regular = [
-        tick for tick in trades("AAPL") if day().open_ns <= tick.event_ns < day().close_ns
-    ]
-    extended = [tick for tick in trades("AAPL") if tick not in set(regular)]
+    ticks, opened, closed = trades("AAPL"), day().open_ns, day().close_ns
+    regular = [tick for tick in ticks if opened <= tick.event_ns < closed]
+    extended = [tick for tick in ticks if not opened <= tick.event_ns < closed]
 
     assert all((37 in tick.conditions) == (tick.size < 100) for tick in regular)
     assert regular[0].conditions == (25,)

@@ -202,20 +202,35 @@ def previous(ask: Ask) -> AggregatesEnvelope:
     return _envelope(ask, rows, scanned=len(rows), status="OK")
 
 
+class _Prices(NamedTuple):
+    """What a day with trades has, all of it."""
+
+    open: float
+    high: float
+    low: float
+    close: float
+
+
+def _prices(stats: DayStats) -> _Prices | None:
+    match stats.open, stats.high, stats.low, stats.close:
+        case (float(first), float(high), float(low), float(last)):
+            return _Prices(first, high, low, last)
+        case _:
+            return None
+
+
 def _day_rows(ask: Ask, ticker: str, asset: AssetClass, stats: DayStats) -> list[Bar]:
-    session = ask.market.session_bounds(stats.day, asset)
-    if session is None or stats.open is None or stats.high is None:
-        return []
-    if stats.low is None or stats.close is None:
+    session, prices = ask.market.session_bounds(stats.day, asset), _prices(stats)
+    if session is None or prices is None:
         return []
     row = Bar(
         T=ticker,
         v=stats.volume,
         vw=stats.vwap,
-        o=stats.open,
-        c=stats.close,
-        h=stats.high,
-        l=stats.low,
+        o=prices.open,
+        c=prices.close,
+        h=prices.high,
+        l=prices.low,
         t=session[1] // NS_PER_MS,
         n=stats.transactions,
     )
@@ -249,20 +264,18 @@ def open_close(ask: Ask) -> OpenClose:
     if not ask.market.exists(ticker):
         raise not_found()
     stats = ask.market.day_stats(ticker, min(span.end - 1, horizon_ns(ask, tier)))
-    close = stats.close if stats.regular_close is None else stats.regular_close
-    if stats.day != day or stats.open is None or stats.high is None:
-        raise not_found("Data not found.")
-    if stats.low is None or close is None:
+    prices = _prices(stats)
+    if stats.day != day or prices is None:
         raise not_found("Data not found.")
     is_index = asset is AssetClass.INDICES
     return OpenClose(
         status="OK",
         from_=f"{day}T00:00:00.000Z" if is_index else day.isoformat(),
         symbol=ticker,
-        open=stats.open,
-        high=stats.high,
-        low=stats.low,
-        close=close,
+        open=prices.open,
+        high=prices.high,
+        low=prices.low,
+        close=prices.close if stats.regular_close is None else stats.regular_close,
         volume=stats.volume,
         afterHours=stats.after_close,
         preMarket=stats.pre_open,

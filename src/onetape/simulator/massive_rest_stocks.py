@@ -58,7 +58,7 @@ def _day(stats: DayStats | None) -> StockDay | None:
 
 
 def _minute(bar: BarTick | None, stats: DayStats) -> StockMinute:
-    if bar is None:
+    if bar is None or stats.close is None:  # a bar of another day
         return StockMinute(av=0, c=0, h=0, l=0, n=0, o=0, t=0, v=0, vw=0)
     return StockMinute(
         av=stats.volume or 0,

@@ -1,0 +1,13 @@
+"""`python -m bench [fanout latency rest memory]`: run and print."""
+
+import sys
+
+from bench import fanout, latency, memory, rest
+
+ALL = {"fanout": fanout, "latency": latency, "rest": rest, "memory": memory}
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ALL:
+        print(f"\n{(ALL[name].__doc__ or '').splitlines()[0]}", flush=True)
+        print("\n".join(ALL[name].main()), flush=True)
