@@ -28,9 +28,7 @@ class _Idle(WSListener):
 
 async def _fill(running: Running, count: int) -> int:
     url = f"ws://{running.netloc}/options"
-    kept = []
-    for _ in range(count):
-        kept.append(await ws_connect(lambda: _Idle(running.credential), url))
+    kept = [await ws_connect(lambda: _Idle(running.credential), url) for _ in range(count)]
     for _, listener in kept:
         await listener.is_in.wait()  # type: ignore[attr-defined]
     await asyncio.sleep(1)

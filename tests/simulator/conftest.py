@@ -60,9 +60,13 @@ class Rest:
 
 
 @pytest.fixture(autouse=True)
-def coverage_may_lock(blockbuster: BlockBuster) -> None:
-    """Coverage's tracer waits for its own lock when a thread is traced as well."""
+def threads_may_lock(blockbuster: BlockBuster) -> None:
+    """Let the loop wait the microseconds that handing work to a thread may take.
+
+    So does coverage, whose tracer waits for its own lock when a thread is traced too.
+    """
     lock = blockbuster.functions["threading.Lock.acquire"]
+    lock.can_block_in("anyio/_backends/_asyncio.py", "run_sync_in_worker_thread")
     lock.can_block_in("coverage/collector.py", "lock_data")
 
 

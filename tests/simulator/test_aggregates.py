@@ -5,9 +5,7 @@ from hypothesis import given, strategies as st
 from onetape.simulator.aggregates import Prints, average, totals, whole, windows
 
 prints = st.lists(
-    st.tuples(
-        st.integers(0, 400), st.integers(1, 500), st.integers(1, 5_000), st.booleans()
-    ),
+    st.tuples(st.integers(0, 400), st.integers(1, 500), st.integers(1, 5_000), st.booleans()),
     max_size=60,
 ).map(sorted)
 Rows = list[tuple[int, int, int, bool]]
@@ -37,9 +35,7 @@ def naive(rows: Rows, origin: int, width: int) -> list[tuple[float | int, ...]]:
 
 
 @given(prints, st.integers(-20, 0), st.integers(1, 90))
-def test_windows_are_what_a_loop_over_the_prints_gives(
-    rows: Rows, origin: int, width: int
-) -> None:
+def test_windows_are_what_a_loop_over_the_prints_gives(rows: Rows, origin: int, width: int) -> None:
     found = windows(columns(rows), origin, width)
 
     assert [row[:6] for row in found] == [row[:6] for row in naive(rows, origin, width)]

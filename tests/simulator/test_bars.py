@@ -136,9 +136,7 @@ def test_options_have_bars_from_their_first_day_to_their_last() -> None:
     weeks = made.bars(contract.ticker, 1, "week", 0, NOON)
 
     assert sum(bar.volume or 0 for bar in days) == sum(bar.volume or 0 for bar in weeks)
-    assert all(
-        midnight_ns(contract.listed) <= bar.start_ns < contract.expires_ns for bar in days
-    )
+    assert all(midnight_ns(contract.listed) <= bar.start_ns < contract.expires_ns for bar in days)
 
 
 @pytest.mark.parametrize("width", [(0, "minute"), (1, "fortnight"), (-1, "day")])

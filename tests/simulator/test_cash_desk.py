@@ -30,9 +30,7 @@ def test_a_limit_counts_from_the_end_asked_for(
     runs = [run(*times[:split]), run(*times[split:])]
     expected = times[::-1] if newest_first else times
 
-    found = collect(
-        iter(runs[::-1] if newest_first else runs), limit, newest_first=newest_first
-    )
+    found = collect(iter(runs[::-1] if newest_first else runs), limit, newest_first=newest_first)
 
     assert [tick.event_ns for tick in found] == expected[:limit]
 
@@ -58,9 +56,7 @@ def test_a_window_that_ends_on_the_edge_belongs_to_what_follows(
 
 
 def test_a_day_of_odd_lots_has_volume_but_no_price() -> None:
-    prints = Prints(
-        np.array([DAY.open_ns]), np.array([5.0]), np.array([7]), np.array([False])
-    )
+    prints = Prints(np.array([DAY.open_ns]), np.array([5.0]), np.array([7]), np.array([False]))
 
     stats, total = stats_of(DAY, prints, 4.0), total_of(prints)
 

@@ -79,9 +79,7 @@ def test_a_chain_is_sorted_and_its_columns_agree_with_its_contracts(
 
     assert found.tickers == sorted(found.tickers)
     assert [contract.ticker for contract in found.contracts] == found.tickers
-    for ours, theirs in zip(
-        found.lines.take(places), found.board.lines(some), strict=True
-    ):
+    for ours, theirs in zip(found.lines.take(places), found.board.lines(some), strict=True):
         assert (ours == theirs).all()
 
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from onetape.simulator import indicators
 
@@ -78,6 +78,7 @@ def test_strength_agrees_with_wilder(values: list[float], window: int) -> None:
     assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
 
 
+@settings(max_examples=25)
 @given(st.lists(st.floats(-0.02, 0.02), min_size=150, max_size=300), st.integers(2, 20))
 def test_what_came_before_the_lookback_hardly_matters(moves: list[float], window: int) -> None:
     values = [100 * math.exp(sum(moves[:count])) for count in range(len(moves))]
@@ -97,6 +98,7 @@ def test_macd_is_the_difference_of_two_averages_and_its_own_average(values: list
     assert found.histogram[8:] == pytest.approx(found.value[8:] - found.signal[8:])
 
 
+@settings(max_examples=25)
 @given(st.lists(st.floats(1, 1_000), min_size=90, max_size=160), st.integers(1, 60))
 def test_a_value_does_not_depend_on_what_came_before_its_lookback(
     values: list[float], cut: int
@@ -112,6 +114,7 @@ def test_a_value_does_not_depend_on_what_came_before_its_lookback(
         assert (study(whole, window)[cut:][depth - 1 :] == study(part, window)[depth - 1 :]).all()
 
 
+@settings(max_examples=25)
 @given(st.lists(st.floats(1, 1_000), min_size=90, max_size=160), st.integers(1, 20))
 def test_a_point_of_macd_does_not_either(values: list[float], cut: int) -> None:
     depth = indicators.macd_depth(1, 2, 2)

@@ -2,9 +2,9 @@ from datetime import date, time, timedelta
 from functools import cache
 from itertools import pairwise
 
-from hypothesis import given, settings, strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from onetape import calendar
 from onetape.errors import InvalidRequest, NotFound
@@ -202,7 +202,9 @@ def test_what_stands_is_the_last_of_the_range(hours: Hours) -> None:
 def test_spy_is_about_a_tenth_of_spx_and_vix_moves_against_it() -> None:
     made = market(Hours.EXCHANGE)
     closes = {
-        symbol: np.array([bar.close for bar in made.bars(symbol, 1, "minute", NOON - 2 * HOUR, NOON)])
+        symbol: np.array(
+            [bar.close for bar in made.bars(symbol, 1, "minute", NOON - 2 * HOUR, NOON)]
+        )
         for symbol in ("SPY", "I:SPX", "I:VIX")
     }
     count = min(map(len, closes.values()))

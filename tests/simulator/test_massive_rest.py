@@ -225,6 +225,19 @@ def test_a_cursor_that_is_none_is_refused(rest: Any, cursor: str) -> None:
     assert (status, body["status"]) == (400, "ERROR")
 
 
+def test_a_large_answer_holds_the_rows_of_small_ones(rest: Any) -> None:
+    """It is encoded in pieces, so that the event loop gets its turn."""
+    large = rest.json("/v3/quotes/SPY?limit=4500")["results"]
+    url = "/v3/quotes/SPY?limit=1500"
+    small: list[Any] = []
+    for _ in range(3):
+        page = rest.json(url)
+        small += page["results"]
+        url = str(page["next_url"]).removeprefix("http://testserver")
+
+    assert large == small
+
+
 def test_no_two_endpoints_share_a_path() -> None:
     paths = [endpoint.path for endpoint in ENDPOINTS]
 

@@ -115,6 +115,14 @@ def test_a_delayed_plan_says_so_and_sees_no_quotes(rest: Any) -> None:
     assert {row["underlying_asset"]["timeframe"] for row in rows} == {"DELAYED"}
 
 
+def test_a_delayed_index_is_the_one_of_then(rest: Any) -> None:
+    [row] = rest.json("/v3/snapshot/options/I:SPX?limit=1", key="sim-starter-key")["results"]
+
+    late_ns = rest.market.now_ns() - 15 * 60 * 1_000_000_000
+    assert row["underlying_asset"]["timeframe"] == "DELAYED"
+    assert row["underlying_asset"]["last_updated"] <= late_ns
+
+
 def test_a_starter_plan_sees_neither_quotes_nor_trades(rest: Any) -> None:
     rows = rest.rows(f"{SPY}?{NEAR}&limit=250", key="sim-starter-key")
 

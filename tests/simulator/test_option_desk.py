@@ -21,9 +21,11 @@ def market(hours: Hours = Hours.EXCHANGE) -> Market:
 
 
 def page(underlying: str, hours: Hours = Hours.EXCHANGE, within: float = 0.02) -> list[Contract]:
-    spot = market(hours).option_rows(
-        [market(hours).contracts(underlying, as_of=DAY)[-1]], NOON
-    )[0].underlying_price
+    spot = (
+        market(hours)
+        .option_rows([market(hours).contracts(underlying, as_of=DAY)[-1]], NOON)[0]
+        .underlying_price
+    )
     return [
         contract
         for contract in market(hours).contracts(underlying, as_of=DAY)

@@ -1,8 +1,10 @@
+from collections.abc import Sequence
 from datetime import date, time
 from functools import cache
+from itertools import pairwise
 
-from hypothesis import given, settings, strategies as st
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from onetape import calendar
 from onetape.errors import InvalidRequest
@@ -38,22 +40,20 @@ def some() -> frozenset[str]:
 @settings(max_examples=25, deadline=None)
 @given(splits)
 def test_steps_put_together_are_the_range(points: list[int]) -> None:
-    made, pairs = market(), list(zip(points, points[1:], strict=False))
+    made, pairs = market(), list(pairwise(points))
 
-    def steps(ask):
-        return [tick for a, b in pairs for tick in ask(NOON + a, NOON + b)]
-
-    def quotes(a: int, b: int):
+    def quotes(a: int, b: int) -> Sequence[object]:
         return made.stream_quotes(OPTIONS, some(), a, b)
 
-    def trades(a: int, b: int):
+    def trades(a: int, b: int) -> Sequence[object]:
         return made.stream_trades(OPTIONS, None, a, b)
 
-    def bars(a: int, b: int):
+    def bars(a: int, b: int) -> Sequence[object]:
         return made.closed_bars(OPTIONS, None, a, b, seconds=1)
 
     for ask in (quotes, trades, bars):
-        assert steps(ask) == ask(NOON, NOON + 30 * SECOND)
+        steps = [tick for a, b in pairs for tick in ask(NOON + a, NOON + b)]
+        assert steps == ask(NOON, NOON + 30 * SECOND)
 
 
 def test_the_stream_tells_what_history_tells() -> None:
@@ -113,9 +113,7 @@ def test_midnight_is_crossed_without_a_gap() -> None:
 
 
 def test_all_option_quotes_are_refused_and_the_exchange_rests_at_night() -> None:
-    closed = Market(
-        clock=SimClock(clock=ManualClock(now_ns=NOON)), hours=Hours.EXCHANGE
-    )
+    closed = Market(clock=SimClock(clock=ManualClock(now_ns=NOON)), hours=Hours.EXCHANGE)
     night = calendar.instant_ns(DAY, time(2))
 
     with pytest.raises(InvalidRequest):

@@ -17,8 +17,10 @@ DAY = date(2026, 6, 10)
 def paths(hours: Hours) -> tuple[Sessions, Levels, Paths]:
     sessions = Sessions(hours)
     levels = Levels(seed=7, sessions=sessions)
-    return sessions, levels, Paths(
-        seed=7, sessions=sessions, levels=levels, memory=Memory(50_000_000)
+    return (
+        sessions,
+        levels,
+        Paths(seed=7, sessions=sessions, levels=levels, memory=Memory(50_000_000)),
     )
 
 

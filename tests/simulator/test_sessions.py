@@ -1,4 +1,5 @@
 from datetime import date, time
+from itertools import pairwise
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_the_exchange_rests_on_weekends_and_holidays_and_closes_early_after_than
 def test_the_market_that_is_always_open_is_one_session_after_the_other() -> None:
     days = ALWAYS.days
 
-    assert all(a.end_ns == b.start_ns for a, b in zip(days, days[1:], strict=False))
+    assert all(a.end_ns == b.start_ns for a, b in pairwise(days))
     assert all(day.start_ns == day.open_ns < day.close_ns == day.end_ns for day in days)
     assert ALWAYS.session(at(SATURDAY, 3), extended=False) is Session.REGULAR
 

@@ -1,3 +1,5 @@
+from math import sqrt
+
 import numpy as np
 import pytest
 
@@ -26,14 +28,15 @@ def calls(ticker: str, days: float, strike: Floats) -> Floats:
 
 
 def strikes(ticker: str, days: float) -> Floats:
-    reach = 4 * LISTINGS[ticker].behaviour.volatility * np.sqrt(days / 365)
+    reach = 4 * LISTINGS[ticker].behaviour.volatility * sqrt(days / 365)
     return SPOTS[ticker] * np.exp(np.linspace(-min(reach, 1.2), min(reach, 1.2), 201))
 
 
 @by_age
 @by_underlying
 def test_no_spread_or_butterfly_of_any_strikes_is_free_money(ticker: str, days: float) -> None:
-    strike = np.linspace(strikes(ticker, days)[0], strikes(ticker, days)[-1], 201)
+    edges = strikes(ticker, days)
+    strike = np.linspace(float(edges[0]), float(edges[-1]), 201)
     value = calls(ticker, days, strike)
     small = 1e-9 * SPOTS[ticker]
 

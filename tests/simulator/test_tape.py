@@ -1,5 +1,6 @@
 from datetime import date
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_a_tape_ascends_and_its_sequence_strictly(hours: Hours) -> None:
     sequences = [tick.sequence for tick in ticks]
 
     assert times == sorted(times)
-    assert all(a < b for a, b in zip(sequences, sequences[1:], strict=False))
+    assert all(a < b for a, b in pairwise(sequences))
     assert all(tick.participant_ns < tick.event_ns for tick in ticks)
     assert len({tick.id for tick in ticks}) == len(ticks)
 
@@ -58,7 +59,7 @@ def test_a_tape_ascends_and_its_sequence_strictly(hours: Hours) -> None:
 @pytest.mark.parametrize("ticker", ["SPY", "TSLA"])
 def test_trades_print_within_the_quote_that_stands(ticker: str, hours: Hours) -> None:
     quoted = book(ticker, hours)
-    ticks = trades(ticker, hours)[:: 29]
+    ticks = trades(ticker, hours)[::29]
     slots = [quoted.standing_slot(tick.event_ns) for tick in ticks]
 
     for tick, quote in zip(ticks, quoted.quote_ticks(np.array(slots)), strict=True):
@@ -107,8 +108,8 @@ def test_quotes_have_a_spread_and_ascend(hours: Hours) -> None:
     assert len(ticks) > 60
     assert all(tick.ask >= tick.bid + 0.0099 for tick in ticks)
     assert all(tick.bid_size > 0 and tick.bid_size % 100 == 0 for tick in ticks)
-    assert all(a.event_ns < b.event_ns for a, b in zip(ticks, ticks[1:], strict=False))
-    assert all(a.sequence < b.sequence for a, b in zip(ticks, ticks[1:], strict=False))
+    assert all(a.event_ns < b.event_ns for a, b in pairwise(ticks))
+    assert all(a.sequence < b.sequence for a, b in pairwise(ticks))
 
 
 def test_spreads_are_wider_before_the_open() -> None:

@@ -140,12 +140,9 @@ class Feed:
         self._requests: deque[_Request] = deque()
         self._failed: dict[Topic, str] = {}
 
-        base_s, cap_s = policy.backoff_base_s, max(policy.backoff_base_s, policy.backoff_cap_s)
-        self._backoff = Backoff(base_s, cap_s, first_immediate=True, random=random)
-        base_s, cap_s = policy.auth_retry_s, max(policy.auth_retry_s, policy.auth_retry_cap_s)
-        self._auth_backoff = Backoff(base_s, cap_s, first_immediate=True, random=random)
-        self._not_before = float("-inf")
-        self._cooling_until = float("-inf")
+        self._backoff = _backoff(policy.backoff_base_s, policy.backoff_cap_s, random)
+        self._auth_backoff = _backoff(policy.auth_retry_s, policy.auth_retry_cap_s, random)
+        self._not_before = self._cooling_until = float("-inf")
         self._refusal: str | None = None  # why the last login failed
 
         # An outage lasts from the first trouble to `Restored`, over any number of dials.
@@ -579,6 +576,10 @@ class Feed:
             start_ns, self._gap_start_ns = self._gap_start_ns, None
             self._trouble = None
             self._output.append(Restored(gap_start_ns=start_ns, gap_end_ns=now_ns))
+
+
+def _backoff(base_s: float, cap_s: float, random: Callable[[], float]) -> Backoff:
+    return Backoff(base_s, max(base_s, cap_s), first_immediate=True, random=random)
 
 
 def _chunks(topics: Iterable[Topic], size: int) -> Iterator[Sequence[Topic]]:

@@ -243,7 +243,8 @@ def rewrite_next_url(body: bytes, *, origin: str, prefix: str = "") -> bytes:
     if vendor is None:
         return body
     ours = b'"' + (origin.rstrip("/") + prefix.rstrip("/")).encode()
-    return b"".join((body[: span[0]], ours, body[vendor.end() :]))
+    view = memoryview(body)  # megabytes, copied once
+    return b"".join((view[: span[0]], ours, view[vendor.end() :]))
 
 
 def next_url_of(body: bytes) -> str | None:

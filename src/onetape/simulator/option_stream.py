@@ -106,7 +106,7 @@ class OptionStream:
             contract = self._desk.contract(symbol)
             if contract is not None and quoted(contract, day):
                 by_underlying.setdefault(contract.underlying, []).append(contract)
-        for ticker, contracts in by_underlying.items():
+        for ticker, contracts in sorted(by_underlying.items()):
             board = self._desk.boards.of(ticker)
             assert board is not None, "a contract has a board"
             book, lines = self._desk.book(board, day), board.lines(contracts)

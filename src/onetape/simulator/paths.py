@@ -21,6 +21,8 @@ from onetape.simulator.sessions import SECOND_NS, MarketDay, Sessions
 _INTRADAY: Final = sqrt(0.7)
 _EXTENDED: Final = 0.05
 """Activity before and after hours, relative to the regular session."""
+_EVEN_DEVIATION: Final = 2**16 / sqrt(12)
+"""Standard deviation of an even choice among 16-bit integers."""
 _OPEN_HOUR: Final = 9.5 * 3600
 _CLOSE_HOUR: Final = 16 * 3600
 
@@ -153,10 +155,12 @@ class Paths:
         rng = generator(self._seed, "intraday", name, day.number)
         free = np.zeros(day.seconds + 1)
         steps = free[1:]
-        rng.standard_normal(out=steps)
-        steps *= activity.root
+        # Even steps are made ten times faster than normal ones, and over a minute their
+        # sum is as normal.
+        even = np.frombuffer(rng.bytes(2 * day.seconds), dtype="<i2")
+        np.multiply(even, activity.root, out=steps)
         np.cumsum(steps, out=steps)
-        free *= walk.sigma * _INTRADAY / sqrt(variance)
+        free *= walk.sigma * _INTRADAY / sqrt(variance) / _EVEN_DEVIATION
         self._pin(free, walk, day, activity)
         return free
 

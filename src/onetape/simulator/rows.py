@@ -12,8 +12,11 @@ import msgspec
 from onetape.simulator.records import Deliverable
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A JSON object whose absent values are absent."""
+class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A JSON object whose absent values are absent.
+
+    Rows hold no cycles, and there may be 50 000: the collector need not look at them.
+    """
 
 
 class Envelope(Row, frozen=True, kw_only=True):
@@ -217,7 +220,6 @@ class SummaryRow(Row, frozen=True, kw_only=True):
     """One ticker in short, or why it is not there."""
 
     error: str | None = None
-    last_updated: int | None = None
     market_status: str | None = None
     message: str | None = None
     name: str | None = None
