@@ -162,7 +162,7 @@ async def test_a_caller_cancelled_as_the_work_lands_is_cancelled() -> None:
         leaver, stayer = await Callers(tasks, flights).join(2, vendor.ask)
 
         vendor.answer.set_result("chain")
-        while flights.joined("key"):  # noqa: ASYNC110 - to hit the very step it lands in
+        while flights.joined("key"):
             await asyncio.sleep(0)
         leaver.cancel()
         await settle()

@@ -6,12 +6,12 @@ import contextlib
 import hashlib
 import logging
 import ssl
-import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
 import pytest
+import trustme
 
 from onetape.clock import SystemClock
 from onetape.errors import ConfigInvalid
@@ -619,16 +619,13 @@ def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    path = tmp_path_factory.mktemp("tls")
-    key, certificate = str(path / "key.pem"), str(path / "cert.pem")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-    command += " -subj /CN=localhost"
-    command += f" -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
-    subprocess.run(command.split(), check=True, capture_output=True)
+def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate, key)
-    return server, ssl.create_default_context(cafile=certificate)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client
 
 
 async def test_the_stream_runs_over_tls(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:

@@ -94,7 +94,7 @@ def test_a_symbol_says_what_the_contract_is_and_finds_it(ticker: str) -> None:
         assert symbol.contract_type is contract.contract_type
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tickers, hours_of, st.integers(0, 900))
 def test_a_contract_that_existed_yesterday_exists_today(
     ticker: str, hours: Hours, days: int

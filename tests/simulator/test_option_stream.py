@@ -24,7 +24,7 @@ splits = st.lists(st.integers(0, 30 * SECOND), max_size=8).map(
 @cache
 def market() -> Market:
     clock = SimClock(clock=ManualClock(now_ns=NOON + 3600 * SECOND))
-    return Market(clock=clock, hours=Hours.ALWAYS)
+    return Market(clock=clock, hours=Hours.ALWAYS, rate=0.5)
 
 
 @cache

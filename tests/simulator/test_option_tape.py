@@ -20,7 +20,8 @@ END = midnight_ns(date(2026, 11, 20))
 
 @cache
 def market(hours: Hours = Hours.EXCHANGE, seed: int = 7) -> Market:
-    return Market(clock=SimClock(clock=ManualClock(now_ns=END)), hours=hours, seed=seed)
+    clock = SimClock(clock=ManualClock(now_ns=END))
+    return Market(clock=clock, hours=hours, seed=seed, rate=0.25)
 
 
 @cache
@@ -40,7 +41,7 @@ def test_the_tape_ascends_and_each_contracts_sequence_strictly(hours: Hours) -> 
 
 @pytest.mark.parametrize("hours", list(Hours))
 def test_every_print_is_at_or_inside_the_quote_that_stands(hours: Hours) -> None:
-    for tick in tape(hours)[::211]:
+    for tick in tape(hours)[::97]:
         quote = market(hours).last_quote(tick.symbol, tick.event_ns)
 
         assert quote is not None
@@ -53,7 +54,7 @@ def test_only_contracts_that_exist_trade_and_only_while_they_live() -> None:
     bounds = market().session_bounds(DAY)
     assert bounds is not None
 
-    for tick in tape()[::53]:
+    for tick in tape()[::29]:
         contract = market().contract(tick.symbol, as_of=DAY)
         assert contract is not None
         assert bounds[0] <= tick.event_ns < min(bounds[1], contract.expires_ns)
@@ -72,7 +73,7 @@ def test_a_sweep_takes_one_contract_on_several_exchanges_within_milliseconds() -
         if b.event_ns - a.event_ns < 2_000_000
     ]
 
-    assert len(near) > 100
+    assert len(near) > 30
     assert sum(a.exchange != b.exchange for a, b in near) > 0.95 * len(near)
 
 
@@ -84,7 +85,7 @@ def test_a_package_prints_several_contracts_of_one_expiration_in_a_millisecond()
             moment = (tick.event_ns // 1_000_000, symbol.root, symbol.expiration)
             legs.setdefault(moment, set()).add(tick.symbol)
 
-    assert len(legs) > 1_000
+    assert len(legs) > 300
     assert all(len(symbols) >= 2 for symbols in legs.values())
 
 

@@ -49,6 +49,7 @@ from onetape.massive.wire_rest import TTL, Endpoint, Ttl
 from onetape.model import AssetClass
 
 _TICK_S = 0.5
+_ANSWER_BY_S = 9.5  # official clients hang up after 10 s, and ask three times more
 _FAILURES_UNHEALTHY = 3
 
 
@@ -165,41 +166,17 @@ class Gateway:
 
     async def _start(self) -> None:
         config, clock, enter = self._config, self._clock, self._stack.enter_async_context
-        telemetry = self._telemetry = self._make_telemetry()
+        self._telemetry = self._make_telemetry()
         self.ring = await enter(KeyRing(config.gateway.state_dir, clock=clock))
-        auth = self._auth = Auth(
-            self.ring,
-            clock=clock,
-            bootstrap=_revealed(config.gateway.proxy_token),
-            policy=AuthPolicy(
-                token_ttl_s=round(config.gateway.token_ttl_s),
-                allow_static_token=config.gateway.allow_static_token,
-            ),
-        )
+        self._auth = self._make_auth()
         self._rest = await enter(self._make_rest())
         flights = await enter(Flights[str, Answer]())
         self._start_lines()
-        self._door = self._make_door(auth)
-        auth.on_change(lambda: self._door.recheck(auth.why_not))
-        supply = Supply(
-            cache=Cache[Answer](config.cache.max_bytes),
-            flights=flights,
-            upstream=self._rest,
-            clock=clock,
-            ttl=_ttl(config),
-        )
-        total = SlidingWindow(config.gateway.rate_per_minute, 60.0)
-        proxy = Proxy(
-            auth=auth,
-            supply=supply,
-            limits=Limits(total, SlidingWindow(config.gateway.raw_rate_per_minute, 60.0)),
-            telemetry=telemetry,
-            clock=clock,
-            config=config.gateway,
-        )
-        front = Front(proxy, self._make_api(total), prefixes=config.gateway.rest_prefixes)
-        telemetry.on_scrape(self._observe)
+        self._door = self._make_door()
+        self._auth.on_change(lambda: self._door.recheck(self._auth.why_not))
+        self._telemetry.on_scrape(self._observe)
         await self._start_tasks()
+        front = self._make_front(flights)
         self._server = await enter(
             Server(
                 Browsers(front, origins=config.gateway.web_origins),
@@ -209,6 +186,34 @@ class Gateway:
                 limits=SocketLimits(drain_s=config.gateway.drain_s),
             )
         )
+
+    def _make_auth(self) -> Auth:
+        gateway = self._config.gateway
+        policy = AuthPolicy(
+            token_ttl_s=round(gateway.token_ttl_s), allow_static_token=gateway.allow_static_token
+        )
+        bootstrap = _revealed(gateway.proxy_token)
+        return Auth(self.ring, clock=self._clock, bootstrap=bootstrap, policy=policy)
+
+    def _make_front(self, flights: Flights[str, Answer]) -> "Front":
+        config, clock = self._config, self._clock
+        supply = Supply(
+            cache=Cache[Answer](config.cache.max_bytes),
+            flights=flights,
+            upstream=self._rest,
+            clock=clock,
+            ttl=_ttl(config),
+        )
+        total = SlidingWindow(config.gateway.rate_per_minute, 60.0)
+        proxy = Proxy(
+            auth=self._auth,
+            supply=supply,
+            limits=Limits(total, SlidingWindow(config.gateway.raw_rate_per_minute, 60.0)),
+            telemetry=self._telemetry,
+            clock=clock,
+            config=config.gateway,
+        )
+        return Front(proxy, self._make_api(total), prefixes=config.gateway.rest_prefixes)
 
     def _make_telemetry(self) -> Telemetry:
         gateway = self._config.gateway
@@ -234,6 +239,7 @@ class Gateway:
                 concurrency=upstream.concurrency,
                 rate_per_s=upstream.rate_per_s,
                 timeout_s=upstream.timeout_s,
+                deadline_s=_ANSWER_BY_S,
             ),
         )
 
@@ -247,11 +253,11 @@ class Gateway:
                 asset, config=self._config, key=self._key, clock=self._clock, hub=hub
             )
 
-    def _make_door(self, auth: Auth) -> Door:
+    def _make_door(self) -> Door:
         gateway, upstream = self._config.gateway, self._config.upstream
         return Door(
             {asset: line.hub for asset, line in self.lines.items()},
-            auth=auth,
+            auth=self._auth,
             clock=self._clock,
             on_end=self._telemetry.session_closed,
             on_query_token=self._telemetry.query_tokens.add,

@@ -106,12 +106,11 @@ class Reader:
     """A session as the fan-out sees it."""
 
     __slots__ = (
-        "_drained",
+        "_conflated",
         "_max_bytes",
         "_outbox",
         "_sink",
         "bytes_out",
-        "conflated",
         "events_out",
         "id",
         "pending",
@@ -122,7 +121,7 @@ class Reader:
         self.pending: list[bytes] = []  # this turn's events; only the hub appends
         self.events_out = 0
         self.bytes_out = 0
-        self.conflated = 0
+        self._conflated = 0  # by outboxes that are empty again
         self._sink = sink
         self._max_bytes = max_bytes
         self._outbox: Outbox | None = None  # exists only while the socket is full
@@ -133,9 +132,10 @@ class Reader:
         return self._outbox is not None
 
     @property
-    def waiting_bytes(self) -> int:
-        """What the outbox holds."""
-        return self._outbox.size_bytes if self._outbox is not None else 0
+    def conflated(self) -> int:
+        """Events that a later one of the same topic replaced before they were sent."""
+        waiting = self._outbox.statistics().conflated if self._outbox is not None else 0
+        return self._conflated + waiting
 
     def flush(self) -> bool:
         """Write this turn's events as one frame; False when over the bound."""
@@ -184,7 +184,7 @@ class Reader:
                 self._outbox = outbox
                 return
         if outbox is not None:
-            self.conflated += outbox.statistics().conflated
+            self._conflated += outbox.statistics().conflated
 
     def _stow(self, outbox: Outbox) -> bool:
         fits = True
@@ -316,7 +316,6 @@ class MassiveHub:
                 self._tell_readers_of({topic: _recovery(topic) for topic in back})
             case notices.Authenticated():
                 self._trouble = None
-                self._failed.clear()
             case notices.VendorStatus(status=status, message=message):
                 self._tell_all(status_event(status, message, code="vendor_status"))
             case _:
