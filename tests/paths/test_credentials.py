@@ -14,9 +14,9 @@ from websockets.typing import Subprotocol
 
 from onetape.config import Secret
 from onetape.model import AssetClass
-from onetape.simulator.accounts import BUSINESS, Account, Plan
 from onetape.simulator.app import SimulatorSettings
 from onetape.simulator.faults import Answer, BodyKind, RestRule
+from onetape.simulator.massive.accounts import BUSINESS, Account, Plan
 from onetape.testing import Playground
 
 CANARY = "canary-vendor-key-0123456789abcdef"

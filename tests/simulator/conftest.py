@@ -12,9 +12,9 @@ import pytest
 from blockbuster import BlockBuster
 from starlette.testclient import TestClient
 
-from onetape.simulator.accounts import Accounts
 from onetape.simulator.market import Hours, Market, SimClock
-from onetape.simulator.massive_rest import MassiveRestSimulator
+from onetape.simulator.massive.accounts import Accounts
+from onetape.simulator.massive.rest import MassiveRestSimulator
 from onetape.testing import ManualClock
 
 

@@ -23,8 +23,8 @@ from websockets.asyncio.client import connect
 
 from onetape.simulator.app import Simulator, SimulatorSettings
 from onetape.simulator.faults import Answer, Close, Drop, RejectLogin, RestRule, StreamRule
-from onetape.simulator.massive_stream import Pace
-from onetape.simulator.vendor_session import StreamPolicy
+from onetape.simulator.massive.session import StreamPolicy
+from onetape.simulator.massive.stream import Pace
 
 MONDAY = datetime(2025, 11, 24, 15, 0, tzinfo=UTC)
 START_NS = int(MONDAY.timestamp()) * 1_000_000_000

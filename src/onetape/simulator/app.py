@@ -17,15 +17,15 @@ from msgspec import Meta
 
 from onetape.asgi import ASGIApp, Receive, Scope, Send, Server
 from onetape.clock import Clock, SystemClock
-from onetape.simulator.accounts import Account, Accounts
 from onetape.simulator.control import PREFIX, ClockChange, Control, SimulatorState
 from onetape.simulator.elastic_clock import ElasticClock
 from onetape.simulator.faults import Faults, FaultScript, Rule
 from onetape.simulator.market import Hours, Market, SimClock
-from onetape.simulator.massive_rest import MassiveRestSimulator
-from onetape.simulator.massive_stream import MassiveStream, Pace
-from onetape.simulator.rest_faults import FaultyRest
-from onetape.simulator.vendor_session import StreamPolicy, VendorSockets
+from onetape.simulator.massive.accounts import Account, Accounts
+from onetape.simulator.massive.rest import MassiveRestSimulator
+from onetape.simulator.massive.rest_faults import FaultyRest
+from onetape.simulator.massive.session import StreamPolicy, VendorSockets
+from onetape.simulator.massive.stream import MassiveStream, Pace
 
 
 class SimulatorSettings(

@@ -15,16 +15,16 @@ from typing import Final
 from onetape import calendar
 from onetape.errors import InvalidRequest, NotFound
 from onetape.model import AssetClass
-from onetape.simulator.bars import BarRange
-from onetape.simulator.cash_desk import CashDesk, Run, Tick, collect
-from onetape.simulator.chains import Boards
-from onetape.simulator.instruments import Instrument, listings
-from onetape.simulator.levels import Levels
-from onetape.simulator.memory import Memory
-from onetape.simulator.option_desk import Conditions, OptionDesk
-from onetape.simulator.option_stream import OptionStream
-from onetape.simulator.paths import Paths
-from onetape.simulator.records import (
+from onetape.simulator.seeded.bars import BarRange
+from onetape.simulator.seeded.cash_desk import CashDesk, Run, Tick, collect
+from onetape.simulator.seeded.chains import Boards
+from onetape.simulator.seeded.instruments import Instrument, listings
+from onetape.simulator.seeded.levels import Levels
+from onetape.simulator.seeded.memory import Memory
+from onetape.simulator.seeded.option_desk import Conditions, OptionDesk
+from onetape.simulator.seeded.option_stream import OptionStream
+from onetape.simulator.seeded.paths import Paths
+from onetape.simulator.seeded.records import (
     BarTick,
     Contract,
     DayStats,
@@ -38,9 +38,9 @@ from onetape.simulator.records import (
     TradeTick,
     ValueTick,
 )
-from onetape.simulator.sessions import MarketDay, Sessions, midnight_ns
-from onetape.simulator.sim_clock import SimClock
-from onetape.simulator.tape import Tapes
+from onetape.simulator.seeded.sessions import MarketDay, Sessions, midnight_ns
+from onetape.simulator.seeded.sim_clock import SimClock
+from onetape.simulator.seeded.tape import Tapes
 
 __all__ = [
     "BarTick",

@@ -1,0 +1,1 @@
+"""The simulated Massive: its REST API, its WebSockets, its customers."""
