@@ -8,6 +8,7 @@ REST reads its market in a thread and the stream reads its own in the loop: the 
 is a pure function of seed and time, so the two say the same.
 """
 
+import asyncio
 from asyncio import CancelledError, Task, TaskGroup
 from types import TracebackType
 from typing import Annotated, Self, cast
@@ -26,6 +27,9 @@ from onetape.simulator.massive.rest import MassiveRestSimulator
 from onetape.simulator.massive.rest_faults import FaultyRest
 from onetape.simulator.massive.session import StreamPolicy, VendorSockets
 from onetape.simulator.massive.stream import MassiveStream, Pace
+
+_BREATH_S = 0.01
+_WARM_EVERY_S = 60.0
 
 
 class SimulatorSettings(
@@ -157,9 +161,10 @@ class Simulator:
         self._server = await server.__aenter__()
         self._stream.resync()
         await self._tasks.__aenter__()
-        self._pump: Task[None] = self._tasks.create_task(
-            self._stream.run(), name="onetape.simulator"
-        )
+        self._running: list[Task[None]] = [
+            self._tasks.create_task(self._stream.run(), name="onetape.simulator"),
+            self._tasks.create_task(self._keep_warm(), name="onetape.simulator.warm"),
+        ]
         return self
 
     async def __aexit__(
@@ -169,7 +174,8 @@ class Simulator:
         trace: TracebackType | None,
     ) -> None:
         """Stop the market and close everything."""
-        self._pump.cancel()
+        for task in self._running:
+            task.cancel()
         try:
             # Only a cancellation is the group's affair: it would wrap any other error.
             if isinstance(error, CancelledError):
@@ -178,6 +184,13 @@ class Simulator:
                 await self._tasks.__aexit__(None, None, None)
         finally:
             await self._server.__aexit__(kind, error, trace)
+
+    async def _keep_warm(self) -> None:
+        """Make each market day's tapes before somebody waits for them, a piece at a time."""
+        while True:
+            for _ in self.market.warm(self.market.now_ns()):
+                await asyncio.sleep(_BREATH_S)
+            await asyncio.sleep(_WARM_EVERY_S)
 
 
 class _OnePort:
