@@ -11,6 +11,7 @@ from bench.rig import Measured, Running, Stand, direct, gateway
 
 RATE = 200.0  # frames of 100 events: 20,000 events a second
 WINDOW = 10**9
+PROBES = 10
 
 
 @contextmanager
@@ -37,14 +38,14 @@ def stopped_client(running: Running, load: Load) -> Generator[None]:
 
 def straight() -> Measured:
     """The same clients, bytes and frames a second with nothing in between."""
-    load = Load(is_direct=True)
+    load = Load(is_direct=True, probes=PROBES)
     with Stand(load) as stand, direct(stand.vendor_port) as vendor:
         stand.connect(vendor)
         return stand.measure(vendor, seconds=4, window=WINDOW, rate=RATE)
 
 
 def main() -> list[str]:
-    load = Load()
+    load = Load(probes=PROBES)
     without: list[Measured] = []
     alone: list[Measured] = []
     beside: list[Measured] = []

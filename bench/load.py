@@ -20,6 +20,16 @@ import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect, ws_create_server
 
 CONTEXT = mp.get_context("spawn")
+LOAD, UNDER_TEST = 0, 1
+
+
+def pin(role: int) -> None:
+    """Give the load one core and the process under test another, where there are two.
+
+    Else the scheduler's choice of who shares a core with whom is what is measured.
+    """
+    if (os.cpu_count() or 1) > 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {role})
 
 
 class Load(NamedTuple):
@@ -32,6 +42,8 @@ class Load(NamedTuple):
     channel: str = "T"
     seed: int = 1
     is_direct: bool = False  # clients at the vendor itself: all get the same tenth of a frame
+    probes: int = 0  # so many clients read at once and are timed, the others 20 times a second;
+    # 0: all are, which on two cores measures the load's own scheduling
 
     def names(self) -> list[str]:
         return [f"O:SPY251219C{(n + 1) * 1000:08}" for n in range(self.topics)]
@@ -138,7 +150,7 @@ async def _vendor(load: Load, meter: Meter) -> None:
         if not open_ or not window or not room or blocked or (rate and time.monotonic() < due):
             if rate and time.monotonic() - due > 0.1:
                 due = time.monotonic()
-            await asyncio.sleep(0.0002 if rate else 0)
+            await asyncio.sleep(0.0005 if rate else 0)
             if not window:
                 await asyncio.sleep(0.01)
             continue
@@ -162,8 +174,9 @@ class _Client(WSListener):
     late: list[int]
     count = 0
 
-    def __init__(self, credential: str, topics: Sequence[str]) -> None:
+    def __init__(self, credential: str, topics: Sequence[str], *, is_timed: bool) -> None:
         self._credential, self._topics = credential, topics
+        self._is_timed = is_timed
         self.is_ready = False
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -182,6 +195,8 @@ class _Client(WSListener):
                 self.is_ready = True
             return
         _Client.count += payload.count(b'"sym"')
+        if not self._is_timed:
+            return
         at = payload.find(b'"q":') + 4  # of the oldest event in it
         end = payload.find(b"}", at)
         if at > 4:
@@ -190,30 +205,41 @@ class _Client(WSListener):
 
 async def _clients(load: Load, meter: Meter, url: str, credential: str, reports: Any) -> None:
     _Client.late, _Client.count = [], 0
-    clients: list[_Client] = []
-    for topics in load.subscriptions():
+    clients: list[tuple[WSTransport, _Client]] = []
+    every = load.clients // load.probes if load.probes else 1
+    for number, topics in enumerate(load.subscriptions()):
         names = [f"{load.channel}.{name}" for name in topics]
-        _, client = await ws_connect(
-            lambda names=names: _Client(credential, names), url, max_frame_size=1 << 22
-        )
-        clients.append(client)  # type: ignore[arg-type]
-    while not all(client.is_ready for client in clients):
+        client = _Client(credential, names, is_timed=number % every == 0)
+        pair = await ws_connect(lambda *_, client=client: client, url, max_frame_size=1 << 22)
+        clients.append(pair)  # type: ignore[arg-type]
+    while not all(client.is_ready for _, client in clients):
         await asyncio.sleep(0.01)
     meter.ready.release()
+    bulk = [pair[0] for number, pair in enumerate(clients) if number % every]
     while not meter.stop.is_set():
         meter.delivered.value = _Client.count
         if reports.poll():
             reports.recv()
             late, _Client.late = sorted(_Client.late), []
             reports.send([late[int(len(late) * q)] / 1e6 for q in (0.5, 0.99)] if late else [0, 0])
-        await asyncio.sleep(0.0005)
+        if not bulk:
+            await asyncio.sleep(0.0005)
+            continue
+        for start in range(0, len(bulk), 10):  # ten at a time, so that none waits for all
+            for transport in bulk[start : start + 10]:
+                transport.underlying_transport.resume_reading()
+            await asyncio.sleep(0.002)
+            for transport in bulk[start : start + 10]:
+                transport.underlying_transport.pause_reading()
 
 
 def run_vendor(load: Load, meter: Meter) -> None:
+    pin(UNDER_TEST if load.is_direct else LOAD)
     uvloop.run(_vendor(load, meter))
 
 
 def run_clients(load: Load, meter: Meter, url: str, credential: str, reports: Any) -> None:
+    pin(LOAD)
     uvloop.run(_clients(load, meter, url, credential, reports))
 
 

@@ -13,6 +13,8 @@ import uvloop
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
+from bench.load import UNDER_TEST, pin
+
 
 async def main(upstream_url: str, port: Any, ready: Any, stop: Any) -> None:
     clients: dict[ServerConnection, set[str]] = {}
@@ -70,4 +72,5 @@ async def main(upstream_url: str, port: Any, ready: Any, stop: Any) -> None:
 
 def run(upstream_url: str, port: Any, ready: Any, stop: Any) -> None:
     logging.disable()
+    pin(UNDER_TEST)
     uvloop.run(main(upstream_url, port, ready, stop))

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from bench.load import CONTEXT, cpu_s
+from bench.load import CONTEXT, LOAD, UNDER_TEST, cpu_s, pin
 from bench.rig import Running, gateway
 from onetape.asgi import Server
 
@@ -45,6 +45,7 @@ async def _bare(port: Any, calls: Any, ready: Any, stop: Any) -> None:
 
 
 def _run_bare(port: Any, calls: Any, ready: Any, stop: Any) -> None:
+    pin(UNDER_TEST)
     uvloop.run(_bare(port, calls, ready, stop))
 
 
@@ -122,6 +123,7 @@ def main() -> list[str]:
     ready, stop = CONTEXT.Semaphore(0), CONTEXT.Event()
     process = CONTEXT.Process(target=_run_bare, args=(port, calls, ready, stop))
     process.start()
+    pin(LOAD)
     ready.acquire()
     try:
         bare = Running(process.pid or 0, f"127.0.0.1:{port.value}", "none")

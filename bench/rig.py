@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import uvloop
 
 from bench import naive
-from bench.load import CONTEXT, Load, Meter, cpu_s, run_clients, run_vendor
+from bench.load import CONTEXT, UNDER_TEST, Load, Meter, cpu_s, pin, run_clients, run_vendor
 from onetape.clock import SystemClock
 from onetape.config import Config, GatewayConfig, MassiveConfig, Secret
 from onetape.gateway.app import Gateway
@@ -40,6 +40,7 @@ async def _serve(port: int, rest_url: str, facts: Any) -> None:
 
 
 def _run_gateway(port: int, rest_url: str, facts: Any) -> None:
+    pin(UNDER_TEST)
     uvloop.run(_serve(port, rest_url, facts))
 
 

@@ -2,59 +2,86 @@
 
 Results go to standard output, logs and complaints to standard error. The exit status
 is 0 when all is well, 1 when a check found a fault, 2 when a command or a setting is
-wrong. Commands import what they need when they run: the base install has no gateway.
+wrong, 130 when a second Ctrl-C did not wait, 141 when the reader of the results went
+away. Commands import what they need when they run: the base install has no gateway.
 """
 
 import asyncio
 import contextlib
+import io
+import logging
+import os
 import signal
+import sqlite3
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, NoReturn, TextIO
 
 import msgspec
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from onetape import __version__, config as settings
 from onetape.clock import SystemClock
-from onetape.config import Config
-from onetape.errors import ConfigInvalid, OnetapeError
+from onetape.errors import ConfigInvalid, NotFound, OnetapeError
 from onetape.model import AssetClass
+from onetape.ports import listening
 
 if TYPE_CHECKING:
     from onetape.gateway.keys import KeyRecord
+    from onetape.simulator.app import Simulator
 
 app = App(
     name="onetape",
     help="Share one Massive.com subscription among any number of programs.",
     version=__version__,
     result_action="return_value",
+    default_parameter=Parameter(negative=()),
 )
 keys = App(name="keys", help="Make, list and revoke the keys that programs come in with.")
 app.command(keys)
 
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, for scripts.")]
+Json = Annotated[bool, Parameter(help="Print JSON, for scripts.")]
+Factor = Annotated[float | None, Parameter(validator=Number(gt=0, lte=100_000))]
 
-FAULT_FOUND = 1
-WRONG_USAGE = 2
+FAULT_FOUND: Final = 1
+WRONG_USAGE: Final = 2
+INTERRUPTED: Final = 130
+READER_GONE: Final = 141  # as the shell has it for whoever dies of SIGPIPE
+
+_PATIENCE_S: Final = 1.0  # between the Ctrl-C that drains and the one that does not wait
 
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    _open_missing_streams()
+    # What is not bridged into a gateway's log is not for the terminal.
+    logging.getLogger("onetape").addHandler(logging.NullHandler())
     try:
-        status = app()
+        status = _status()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_readers()
+        status = READER_GONE
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+def _status() -> int:
+    try:
+        return app() or 0
     except ConfigInvalid as error:
-        status = _complain(str(error))
+        return _complain(str(error))
     except OnetapeError as error:
-        status = _complain(f"{error.code}: {error}")
+        return _complain(f"{error.code}: {error}")
+    except sqlite3.Error as error:
+        return _complain(f"ONETAPE_STATE_DIR: the key store cannot be used: {error}")
     except ImportError as error:
         extra = "pip install 'onetape[gateway,simulator]'"
-        status = _complain(f"this command needs more than the base install ({error.name}): {extra}")
-    except KeyboardInterrupt:
-        status = 130
-    sys.exit(status)
+        return _complain(f"this command needs more than the base install ({error.name}): {extra}")
 
 
 # servers
@@ -64,51 +91,73 @@ def main() -> NoReturn:
 def demo(*, json: Json = False) -> int:
     """Run the gateway in front of the simulated vendor; no key, no account, no market hours."""
     from onetape import demo as demo_
+    from onetape.gateway.logs import Sink
+
+    config = settings.load()
+    ignored = demo_.unused(config)
 
     async def run(stop: asyncio.Event) -> None:
-        async with demo_.running(_config(), write=_quiet) as running:
+        def show(text: str) -> None:
+            out.write(text.encode())
+            if out.dropped:  # nobody reads any more
+                stop.set()
+
+        async with demo_.running(config, write=log.write) as running:
             if json:
-                _print_json(running._asdict())
+                show(msgspec.json.encode(running._asdict()).decode())
+                if ignored:
+                    _say(f"{' and '.join(ignored)}: set, and ignored by the demo")
                 await stop.wait()
                 return
-            _print(demo_.banner(running))
+            show(demo_.banner(running, ignored=ignored))
             async with asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(demo_.watch(running, _print))
+                watching = tasks.create_task(demo_.watch(running, show))
                 await stop.wait()
                 watching.cancel()
 
-    return _run(run)
+    # A terminal or pipe that blocks must not stop the loop, or Ctrl-C.
+    with Sink(_raw(sys.stderr)) as log, Sink(_raw(sys.stdout)) as out:
+        _run(run)
+    return READER_GONE if out.dropped else 0
 
 
 @app.command
 def serve() -> int:
     """Run the gateway in front of the real vendor. Needs MASSIVE_API_KEY."""
-    config = _config()
+    config = settings.load()
     if config.massive.api_key is None:
         return _complain(
             "MASSIVE_API_KEY is not set: put it into the environment or .env,"
             " or try everything without a key with `onetape demo`"
         )
     from onetape.gateway.app import Gateway
-    from onetape.gateway.logs import Sink
+    from onetape.gateway.logs import Renderer, Sink, event_log, redactor
+
+    chosen = config.gateway
+    renderer = Renderer(chosen.log_format, clock=SystemClock(), redact=redactor(()))
 
     async def run(stop: asyncio.Event) -> None:
-        async with Gateway(config, write=sink.write) as gateway:
-            _say(f"onetape {__version__} serves {gateway.url}")
+        log = event_log(sink.write, renderer, level=chosen.log_level)
+        async with contextlib.AsyncExitStack() as stack:
+            with listening("PORT", host=chosen.host, port=chosen.port):
+                gateway = await stack.enter_async_context(Gateway(config, write=sink.write))
+            log.info("gateway.serving", url=gateway.url, version=__version__)
             await stop.wait()
-            _say("draining ...")
+            log.info("gateway.draining")
+        log.info("gateway.stopped")
 
-    with Sink(sys.stderr.buffer) as sink:
-        return _run(run)
+    with Sink(_raw(sys.stderr)) as sink:
+        _run(run)
+    return 0
 
 
 @app.command
 def simulate(
     *,
-    port: int | None = None,
-    seed: int | None = None,
-    speed: float | None = None,
-    rate: float | None = None,
+    port: Annotated[int | None, Parameter(validator=Number(gte=0, lte=65_535))] = None,
+    seed: Annotated[int | None, Parameter(validator=Number(gte=0, lt=2**63))] = None,
+    speed: Factor = None,
+    rate: Factor = None,
     json: Json = False,
 ) -> int:
     """Run the simulated vendor alone, REST and WebSocket on one port.
@@ -123,8 +172,8 @@ def simulate(
     from onetape.simulator.app import Simulator, SimulatorSettings
     from onetape.simulator.market import Hours
 
-    defaults = _config().simulator
-    simulator_settings = SimulatorSettings(
+    defaults = settings.load().simulator
+    chosen = SimulatorSettings(
         port=defaults.port if port is None else port,
         seed=defaults.seed if seed is None else seed,
         speed=speed or defaults.speed,
@@ -134,24 +183,27 @@ def simulate(
     )
 
     async def run(stop: asyncio.Event) -> None:
-        async with Simulator(simulator_settings) as simulator:
-            facts = {
-                "url": simulator.url,
-                "socket_url": simulator.socket_url,
-                "api_key": simulator.key,
-                "seed": simulator_settings.seed,
-            }
+        async with contextlib.AsyncExitStack() as stack:
+            variable = "ONETAPE_SIM_PORT" if port is None else "--port"
+            with listening(variable, host=chosen.host, port=chosen.port):
+                simulator = await stack.enter_async_context(Simulator(chosen))
             if json:
-                _print_json(facts)
-            else:
-                _print(
-                    "A SIMULATED vendor. Aim a gateway at it:\n\n"
-                    f"  MASSIVE_API_KEY={simulator.key} MASSIVE_BASE_URL={simulator.url}"
-                    f" MASSIVE_SOCKET_URL={simulator.socket_url} onetape serve\n"
+                _print_json(
+                    {
+                        "url": simulator.url,
+                        "socket_url": simulator.socket_url,
+                        "api_key": simulator.key,
+                        "seed": chosen.seed,
+                        "speed": chosen.speed,
+                        "rate": chosen.rate,
+                    }
                 )
+            else:
+                _print(_how_to_aim(simulator))
             await stop.wait()
 
-    return _run(run)
+    _run(run)
+    return 0
 
 
 # keys
@@ -160,12 +212,13 @@ def simulate(
 @keys.command(name="create")
 def create_key(  # noqa: PLR0913 - each is an option of the command
     name: str,
+    /,
     *,
     asset: tuple[AssetClass, ...] = tuple(AssetClass),
     rest: tuple[str, ...] | None = None,
     topic: tuple[str, ...] = ("*",),
     rate: int | None = None,
-    loopback_only: Annotated[bool, Parameter(negative=())] = False,
+    loopback_only: bool = False,
     json: Json = False,
 ) -> int:
     """Make a key and print its secret, this once.
@@ -208,29 +261,43 @@ def list_keys(*, json: Json = False) -> int:
     if json:
         _print_json(records)
         return 0
-    _print(f"{'ID':10}{'NAME':24}{'STATE':10}{'CREATED':22}{'LAST USED':22}SCOPES")
-    for record in records:
-        state = "live" if record.revoked_ns is None else "revoked"
-        _print(
-            f"{record.key_id:10}{record.name:24}{state:10}{_when(record.created_ns):22}"
-            f"{_when(record.last_used_ns):22}{_scopes(record)}"
+    rows = [
+        (
+            record.key_id,
+            record.name,
+            "live" if record.revoked_ns is None else "revoked",
+            _when(record.created_ns),
+            _when(record.last_used_ns),
+            _scopes(record),
         )
+        for record in records
+    ]
+    _print_table(("ID", "NAME", "STATE", "CREATED", "LAST USED", "SCOPES"), *rows)
     return 0
 
 
 @keys.command(name="revoke")
-def revoke_key(name_or_id: str) -> int:
-    """Revoke a key and the tokens minted with it; its open sockets close within a second."""
-    from onetape.gateway.keys import KeyStore
+def revoke_key(key: str, /) -> int:
+    """Revoke a key and the tokens minted with it; its open sockets close within a second.
 
-    with KeyStore(_state_dir()) as store:
-        record = store.revoke(name_or_id, now_ns=SystemClock().now_ns())
+    Args:
+        key: Its name, its id, or the leaked key itself.
+    """
+    from onetape.gateway.keys import SECRET_PATTERN, KeyStore
+
+    secret = SECRET_PATTERN.fullmatch(key)
+    name_or_id = secret[1] if secret else key
+    try:
+        with KeyStore(_state_dir()) as store:
+            record = store.revoke(name_or_id, now_ns=SystemClock().now_ns())
+    except NotFound:  # whose message repeats what was typed, which may be most of a secret
+        return _complain("no live key has this name or id; `onetape keys list` shows them all")
     _say(f"key {record.key_id} ({record.name}) is revoked")
     return 0
 
 
 @keys.command(name="rotate")
-def rotate_signing_key(*, now: Annotated[bool, Parameter(negative=())] = False) -> int:
+def rotate_signing_key(*, now: bool = False) -> int:
     """Sign tokens with a new key from now on.
 
     Args:
@@ -238,7 +305,7 @@ def rotate_signing_key(*, now: Annotated[bool, Parameter(negative=())] = False) 
     """
     from onetape.gateway.keys import KeyStore
 
-    config = _config()
+    config = settings.load()
     overlap_s = 0 if now else 2 * config.gateway.token_ttl_s
     with KeyStore(config.gateway.state_dir) as store:
         kid = store.rotate_signing_key(
@@ -266,17 +333,19 @@ def check_env() -> int:
 @app.command(name="check-config")
 def check_config(*, json: Json = False) -> int:
     """Print every setting, its value and where it came from; secrets as ***."""
-    rows = settings.describe(_config())
+    config = settings.load()
+    for warning in config.warnings:
+        _say(f"warning: {warning}")
+    rows = settings.describe(config)
     if json:
         _print_json(rows)
-        return 0
-    for row in rows:
-        _print(f"{row.variable:32}{row.value if row.value is not None else '-':40}{row.origin}")
+    else:
+        _print_table(*((row.variable, row.origin, row.value or "-") for row in rows))
     return 0
 
 
 @app.command
-def doctor(*, live: Annotated[bool, Parameter(negative=())] = False, json: Json = False) -> int:
+def doctor(*, live: bool = False, json: Json = False) -> int:
     """Examine the set-up and say what is wrong, and what to do about it.
 
     Args:
@@ -286,52 +355,46 @@ def doctor(*, live: Annotated[bool, Parameter(negative=())] = False, json: Json 
     """
     from onetape import doctor as doctor_
 
-    async def run(_stop: asyncio.Event) -> None:
-        results.extend(await doctor_.examine(live=live))
-
-    results: list[doctor_.Result] = []
-    _run(run)
+    results = asyncio.run(doctor_.examine(live=live))
     if json:
         _print_json(results)
     else:
-        for result in results:
-            _print(str(result))
+        _print("\n".join(map(str, results)))
     return FAULT_FOUND if any(result.verdict == "fault" for result in results) else 0
 
 
 # private
 
 
-def _config() -> Config:
-    config = settings.load()
-    for warning in config.warnings:
-        _say(f"warning: {warning}")
-    return config
-
-
 def _state_dir() -> Path:
     return settings.load().gateway.state_dir
 
 
-def _run(program: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
-    """Run a program until it ends, or is asked to by SIGINT or SIGTERM."""
+def _run(program: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run a program until it ends, or is told to by SIGINT or SIGTERM.
+
+    A second signal, if it is no echo of the first, does not wait for the end.
+    """
 
     async def until_told() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt will do
-                loop.add_signal_handler(number, stop.set)
+
+        def told() -> None:
+            stop.set()
+            loop.call_later(_PATIENCE_S, _each_signal, loop.remove_signal_handler)
+
+        _each_signal(lambda number: loop.add_signal_handler(number, told))
         await program(stop)
 
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(until_told())
-    except OSError as error:
-        if error.errno is None or error.strerror is None:
-            raise
-        return _complain(f"{error.strerror}; PORT=0 takes any free port")
-    return 0
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(until_told())
+
+
+def _each_signal(do: Callable[[int], object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt will do
+            do(number)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -342,15 +405,41 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _quiet(line: bytes) -> None:
-    """Show only what somebody should look at; a demo is no place for a log."""
-    if b'"level":"info"' not in line and b"[info" not in line:
-        sys.stderr.buffer.write(line + b"\n")
+def _open_missing_streams() -> None:
+    """Take the place of streams closed before the start, or a socket might take it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+            setattr(sys, name, nowhere)
+
+
+def _raw(stream: TextIO) -> BinaryIO:
+    """Return the stream's file, unbuffered.
+
+    A thread stuck in a buffer would hold its lock, and the interpreter could not end.
+    """
+    stream.flush()
+    return io.FileIO(stream.fileno(), "wb", closefd=False)
+
+
+def _forget_readers() -> None:
+    """Let what is still buffered go nowhere; or the interpreter complains when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
 
 
 def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def _print_table(*rows: Sequence[str]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        _print("  ".join(cells).rstrip())
 
 
 def _print_json(value: object) -> None:
@@ -364,6 +453,14 @@ def _say(text: str) -> None:
 def _complain(text: str) -> int:
     _say(f"onetape: {text}")
     return WRONG_USAGE
+
+
+def _how_to_aim(simulator: "Simulator") -> str:
+    return (
+        "A SIMULATED vendor. Aim a gateway at it:\n\n"
+        f"  MASSIVE_API_KEY={simulator.key} MASSIVE_BASE_URL={simulator.url}"
+        f" MASSIVE_SOCKET_URL={simulator.socket_url} onetape serve\n"
+    )
 
 
 def _when(at_ns: int | None) -> str:

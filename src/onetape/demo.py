@@ -1,7 +1,8 @@
 """The gateway in front of the simulated vendor, with a key to paste: `onetape demo`.
 
-Nothing of it touches the real vendor, even if its key is set, and nothing stays
-behind: unless `ONETAPE_STATE_DIR` says where, the state lives in a temporary directory.
+Nothing of it touches a real vendor, even if a vendor's key is set, nothing listens
+beyond this host, and nothing stays behind: unless `ONETAPE_STATE_DIR` says where, the
+state lives in a temporary directory.
 """
 
 import asyncio
@@ -9,13 +10,14 @@ import secrets
 import tempfile
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from onetape.clock import SystemClock
-from onetape.config import Config, MassiveConfig, Origin, Secret
+from onetape.config import Config, GatewayConfig, MassiveConfig, Origin, Secret, TradierConfig
 from onetape.gateway.app import Gateway
 from onetape.gateway.keys import KeyStore, NewKey, Scopes
 from onetape.gateway.logs import Write
@@ -23,10 +25,12 @@ from onetape.massive.notices import FeedPolicy
 from onetape.massive.stream import MassiveWebSocket
 from onetape.massive.wire_stream import Split, decode
 from onetape.model import AssetClass, IndexValue, Topic
+from onetape.ports import listening
 from onetape.simulator.app import Simulator, SimulatorSettings
 from onetape.simulator.market import Hours
 
 KEY_RATE_PER_MINUTE = 6_000  # the raw proxy's default is for strangers; this key is yours
+DRAIN_S = 1.0  # Ctrl-C ends a demo in less than 2 s, whoever is connected
 WATCHED = (Topic("V.I:SPX"), Topic("V.I:NDX"), Topic("V.I:VIX"))
 
 
@@ -41,14 +45,18 @@ class Demo(NamedTuple):
 
 @asynccontextmanager
 async def running(config: Config, *, write: Write) -> AsyncGenerator[Demo]:
-    """Run simulator and gateway for as long as the block is open."""
+    """Run simulator and gateway for as long as the block is open.
+
+    Raises:
+        ConfigInvalid: a port named in the settings is taken.
+    """
     async with AsyncExitStack() as stack:
-        simulator = await stack.enter_async_context(Simulator(_settings(config)))
-        if config.origins.get("ONETAPE_STATE_DIR", Origin.DEFAULT) is Origin.DEFAULT:
+        simulator = await _simulator(stack, config)
+        if _is_named(config, "ONETAPE_STATE_DIR"):
+            state_dir = config.gateway.state_dir
+        else:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="onetape-demo-"))
             state_dir = Path(directory)
-        else:
-            state_dir = config.gateway.state_dir
         key = await asyncio.to_thread(_new_key, state_dir)
         stack.push_async_callback(asyncio.to_thread, _revoke, state_dir, key)
         gateway = await _gateway(stack, _aimed_at(simulator, config, state_dir), write)
@@ -89,16 +97,30 @@ async def watch(demo: Demo, show: Callable[[str], None]) -> None:
             events = 0
 
 
-def banner(demo: Demo) -> str:
+def unused(config: Config) -> list[str]:
+    """Name the settings that are set and that a demo leaves alone."""
+    return [
+        variable
+        for variable, is_set in (
+            ("MASSIVE_API_KEY", config.massive.api_key is not None),
+            ("TRADIER_ACCESS_TOKEN", config.tradier.access_token is not None),
+            ("ONETAPE_HOST", not _is_loopback(config.gateway.host)),
+        )
+        if is_set
+    ]
+
+
+def banner(demo: Demo, *, ignored: list[str]) -> str:
     """Say what runs and what to try."""
     key, url = demo.client_key, demo.url
+    note = f"\n  {' and '.join(ignored)}: set, and ignored by the demo.\n" if ignored else ""
     return f"""
 onetape demo: a gateway in front of a SIMULATED vendor. No number here is real.
 
   gateway     {url}
   client key  {key}
               (good from this machine only, and until the demo ends)
-
+{note}
 Try, in another terminal:
 
   curl -H 'Authorization: Bearer {key}' \\
@@ -106,47 +128,71 @@ Try, in another terminal:
 
   curl -X POST -H 'Authorization: Bearer {key}' {url}/api/ws-token
 
-  pip install massive && python -c "from massive import WebSocketClient as W
-  W('{key}', feed='{demo.netloc}', secure=False, market='indices', subscriptions=['V.*']).run(print)"
+  pip install massive && python -c "from massive import WebSocketClient as W; \\
+    W('{key}', feed='{demo.netloc}', secure=False, market='indices', subscriptions=['V.*']).run(print)"
 
 Ctrl-C ends it. Live, through the gateway:
 """
 
 
-def _settings(config: Config) -> SimulatorSettings:
+def _is_named(config: Config, variable: str) -> bool:
+    return config.origins.get(variable, Origin.DEFAULT) is not Origin.DEFAULT
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _simulator(stack: AsyncExitStack, config: Config) -> Simulator:
     simulator = config.simulator
-    return SimulatorSettings(
-        port=0 if config.origins.get("ONETAPE_SIM_PORT") is None else simulator.port,
+    port = simulator.port if _is_named(config, "ONETAPE_SIM_PORT") else 0
+    simulator_settings = SimulatorSettings(
+        port=port,
         seed=simulator.seed,
         speed=simulator.speed,
         rate=simulator.rate,
         hours=Hours(simulator.hours),
         extra=simulator.symbols,
     )
+    with listening("ONETAPE_SIM_PORT", host=simulator_settings.host, port=port):
+        return await stack.enter_async_context(Simulator(simulator_settings))
 
 
 def _aimed_at(simulator: Simulator, config: Config, state_dir: Path) -> Config:
+    defaults = GatewayConfig()
+    chosen = config.gateway
+    gateway = msgspec.structs.replace(
+        chosen,
+        host=chosen.host if _is_loopback(chosen.host) else defaults.host,
+        state_dir=state_dir,
+        assets=defaults.assets,
+        drain_s=min(chosen.drain_s, DRAIN_S),
+        # Only what somebody should look at: a demo is no place for a log.
+        log_level=chosen.log_level if _is_named(config, "ONETAPE_LOG_LEVEL") else "warning",
+    )
+    massive = MassiveConfig(
+        api_key=Secret(simulator.key), base_url=simulator.url, socket_url=simulator.socket_url
+    )
     return msgspec.structs.replace(
-        config,
-        massive=MassiveConfig(
-            api_key=Secret(simulator.key),
-            base_url=simulator.url,
-            socket_url=simulator.socket_url,
-        ),
-        gateway=msgspec.structs.replace(config.gateway, state_dir=state_dir),
+        config, massive=massive, tradier=TradierConfig(), gateway=gateway
     )
 
 
 async def _gateway(stack: AsyncExitStack, config: Config, write: Write) -> Gateway:
-    try:
+    chosen = config.gateway
+    with listening("PORT", host=chosen.host, port=chosen.port):
+        try:
+            return await stack.enter_async_context(Gateway(config, write=write, simulated=True))
+        except OSError:
+            # Whoever named a port wants that one; the default one is as good as any other.
+            if _is_named(config, "PORT"):
+                raise
+        anywhere = msgspec.structs.replace(chosen, port=0)
+        config = msgspec.structs.replace(config, gateway=anywhere)
         return await stack.enter_async_context(Gateway(config, write=write, simulated=True))
-    except OSError:
-        # Whoever named a port wants that one; the default one is as good as any other.
-        if config.origins.get("PORT", Origin.DEFAULT) is not Origin.DEFAULT:
-            raise
-    anywhere = msgspec.structs.replace(config.gateway, port=0)
-    config = msgspec.structs.replace(config, gateway=anywhere)
-    return await stack.enter_async_context(Gateway(config, write=write, simulated=True))
 
 
 def _new_key(state_dir: Path) -> NewKey:

@@ -8,18 +8,19 @@ from whoever has it.
 
 import asyncio
 import os
-import socket
+import sqlite3
 import stat
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import aiohttp
 import msgspec
 
 from onetape import config as settings
 from onetape.clock import SystemClock
-from onetape.config import Config, Secret
+from onetape.config import Config, Finding, Secret
 from onetape.errors import ConfigInvalid, OnetapeError
 from onetape.gateway.keys import FILE_NAME, KeyStore
 from onetape.massive import notices
@@ -27,12 +28,16 @@ from onetape.massive.notices import FeedPolicy, Notice
 from onetape.massive.rest import MassiveREST, RestPolicy
 from onetape.massive.stream import MassiveWebSocket
 from onetape.model import AssetClass
+from onetape.ports import trouble
 
 Verdict = Literal["ok", "note", "fault", "skipped"]
-_TIMEOUT_S = 10.0
+
+_VENDOR_TIMEOUT_S: Final = 10.0
+_LOCAL_TIMEOUT_S: Final = 2.0
+_MAX_ANSWER_BYTES: Final = 1 << 20
 
 
-class Result(NamedTuple):
+class Result(msgspec.Struct, frozen=True, kw_only=True):
     """One answer."""
 
     check: str
@@ -41,172 +46,249 @@ class Result(NamedTuple):
     advice: str | None = None
 
     def __str__(self) -> str:
+        """One line, and a second one with what to do."""
         advice = f"\n          → {self.advice}" if self.advice else ""
         return f"{self.verdict:8}  {self.check}: {self.message}{advice}"
 
 
-async def examine(*, live: bool) -> list[Result]:
-    """Ask every question that can be asked."""
+async def examine(
+    *, live: bool, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> list[Result]:
+    """Ask every question that can be asked.
+
+    Args:
+        live: Also ask the vendors.
+        env: As in `config.load`.
+        cwd: As in `config.load`.
+    """
     try:
-        config = await asyncio.to_thread(settings.load)
+        config = await asyncio.to_thread(settings.load, env, cwd=cwd)
     except ConfigInvalid as error:
-        return [Result("settings", "fault", str(error), "docs/config.md lists every setting")]
-    results = [Result("settings", "ok", "every setting is readable")]
-    results += await asyncio.to_thread(_environment)
-    results.append(await asyncio.to_thread(_state, config))
-    results += await _running_gateway(config)
-    if live:
-        results.append(await _massive_rest(config))
-        results += [await _massive_stream(config, asset) for asset in config.gateway.assets]
-        results.append(await _tradier(config))
-    else:
-        results.append(Result("vendors", "skipped", "not asked", "onetape doctor --live asks them"))
-    return results
-
-
-def _environment() -> list[Result]:
-    verdicts: dict[str, Verdict] = {"ok": "ok"}
-    return [
-        Result(
-            finding.variable,
-            "fault" if finding.fatal else verdicts.get(finding.status, "note"),
-            finding.message,
-        )
-        for finding in settings.check_environment()
-    ]
-
-
-def _state(config: Config) -> Result:
-    path = config.gateway.state_dir / FILE_NAME
-    try:
-        with KeyStore(config.gateway.state_dir) as store:
-            live = sum(record.revoked_ns is None for record in store.records())
-    except ConfigInvalid as error:
-        return Result(
-            "state", "fault", str(error), "name a writable directory with ONETAPE_STATE_DIR"
-        )
-    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        return Result("state", "fault", "others may read the key store", f"chmod 600 {path}")
+        return [_fault("settings", str(error), "docs/config.md lists every setting")]
+    findings = await asyncio.to_thread(settings.check_environment, env, cwd=cwd)
+    state = await asyncio.to_thread(_state, config.gateway.state_dir)
+    has_keys = state.verdict == "ok"
+    results = [_ok("settings", "every setting is readable")]
+    results += [_variable(finding, has_keys=has_keys) for finding in findings]
+    results.append(state)
+    gateway = await _gateway(config)
+    results += gateway
     if not live:
-        return Result("state", "note", "there is no client key yet", "onetape keys create NAME")
-    return Result("state", "ok", f"the key store holds {live} live keys")
+        return [*results, _skipped("vendors", "not asked", "`onetape doctor --live` asks them")]
+    return results + await _vendors(config, is_shared=_HOLDS_VENDOR in gateway)
+
+
+def _ok(check: str, message: str) -> Result:
+    return Result(check=check, verdict="ok", message=message)
+
+
+def _note(check: str, message: str, advice: str | None = None) -> Result:
+    return Result(check=check, verdict="note", message=message, advice=advice)
+
+
+def _fault(check: str, message: str, advice: str | None) -> Result:
+    return Result(check=check, verdict="fault", message=message, advice=advice)
+
+
+def _skipped(check: str, message: str, advice: str | None = None) -> Result:
+    return Result(check=check, verdict="skipped", message=message, advice=advice)
+
+
+def _variable(finding: Finding, *, has_keys: bool) -> Result:
+    name, message = finding.variable, finding.message
+    if finding.status == "ok":
+        return _ok(name, message)
+    if name == "MASSIVE_PROXY_TOKEN" and finding.status == "missing" and has_keys:
+        return _note(name, "not set; clients come in with their keys")
+    if finding.fatal:
+        return _fault(name, message, "correct it in the environment or .env, then ask again")
+    return _note(name, message)
+
+
+# the state directory: looked at before it is opened, for opening repairs its mode
+
+
+def _state(state_dir: Path) -> Result:
+    advice = "name a writable directory with ONETAPE_STATE_DIR"
+    path = state_dir / FILE_NAME
+    try:
+        if not path.exists():
+            return _absent(state_dir, advice)
+        if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            return _fault(
+                "state",
+                "others may read the key store, and with it sign tokens",
+                f"chmod 600 {path}, then `onetape keys rotate --now`",
+            )
+        with KeyStore(state_dir) as store:
+            live = sum(record.revoked_ns is None for record in store.records())
+    except OSError as error:
+        return _fault("state", f"the key store cannot be reached: {error.strerror}", advice)
+    except ConfigInvalid as error:
+        return _fault("state", str(error), advice)
+    except sqlite3.Error as error:
+        return _fault("state", f"the key store is damaged: {error}", "restore it, or move it away")
+    if not live:
+        return _note("state", "there is no client key yet", "onetape keys create NAME")
+    return _ok("state", f"the key store holds {live} live {'key' if live == 1 else 'keys'}")
+
+
+def _absent(state_dir: Path, advice: str) -> Result:
+    nearest = next(place for place in (state_dir, *state_dir.parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        return _fault("state", f"the key store cannot be made: {nearest} is not writable", advice)
+    return _note("state", "there is no key store yet", "`onetape keys create NAME` makes it")
 
 
 # the gateway, if one runs
 
 
-async def _running_gateway(config: Config) -> list[Result]:
+_HOLDS_VENDOR: Final = _ok("gateway", "it holds the vendor's connections")
+
+
+async def _gateway(config: Config) -> list[Result]:
     host, port = config.gateway.host, config.gateway.port
     if port == 0:
-        return [Result("port", "ok", "any free port will be taken")]
-    if await asyncio.to_thread(_is_free, host, port):
-        return [Result("port", "ok", f"{port} is free; no gateway runs there")]
-    address = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
-    health = await _json_of(f"http://{address}:{port}/api/health")
-    if health is None or "version" not in health:
-        return [
-            Result("port", "fault", f"{port} is taken by another program", "choose another PORT")
-        ]
-    results = [Result("gateway", "ok", f"version {health['version']} runs on port {port}")]
-    results += [_explained(reason) for reason in health.get("reasons", [])]
-    sockets = await _json_of(f"http://{address}:{port}/api/ws-health")
-    for warning in (sockets or {}).get("warnings", []):
-        results.append(
-            Result("gateway", "note", warning, "see the upstream's last error at /api/ws-health")
+        return [_ok("port", "any free port will be taken")]
+    why_not = await asyncio.to_thread(trouble, "PORT", host=host, port=port)
+    if why_not is None:
+        return [_ok("port", f"{port} is free; no gateway runs there")]
+    url = f"http://{_reachable(host)}:{port}"
+    health = await _json_of(f"{url}/api/health")
+    if health is None or not {"version", "simulated", "reasons"} <= health.keys():
+        return [_fault("port", why_not, "`onetape serve` will not start until then")]
+    sockets = await _json_of(f"{url}/api/ws-health") or {}
+    return list(_described(health, sockets, port=port))
+
+
+def _described(
+    health: Mapping[str, Any], sockets: Mapping[str, Any], *, port: int
+) -> Iterator[Result]:
+    vendor = "the simulated vendor" if health["simulated"] else "the vendor"
+    version = health["version"]
+    yield _ok("gateway", f"version {version} runs on port {port}, in front of {vendor}")
+    if not health["simulated"]:
+        yield _HOLDS_VENDOR
+    reasons: list[str] = health["reasons"]
+    errors: dict[str, str | None] = {
+        asset: facts.get("lastError") for asset, facts in sockets.get("metrics", {}).items()
+    }
+    yield from (_explained(reason, errors) for reason in reasons)
+    if "rest_down" in reasons and any(reason.startswith("stream_down") for reason in reasons):
+        yield _fault(
+            "gateway",
+            "neither the vendor's REST nor its stream works",
+            "check MASSIVE_API_KEY and the network; `onetape doctor --live` asks the vendor",
         )
-    return results
+    for warning in sockets.get("warnings", []):
+        yield _note("gateway", warning, "the upstream's last error is at /api/ws-health")
 
 
-_REASONS = {
+_REASONS: Final[Mapping[str, tuple[str, str]]] = {
     "key_missing": ("the gateway has no vendor key", "set MASSIVE_API_KEY and start it again"),
     "draining": ("the gateway is shutting down", "start it again"),
     "rest_down": (
         "the vendor's REST does not answer",
         "check MASSIVE_BASE_URL and the network; `onetape doctor --live` asks the vendor itself",
     ),
-    "stream_down": (
-        "the vendor's stream is down",
-        "does another program use the same vendor account? then one evicts the other",
-    ),
+    "stream_down": ("the vendor's stream is down", "check MASSIVE_SOCKET_URL and the network"),
 }
+_CAUSES: Final[tuple[tuple[str, str], ...]] = (
+    ("accept the key", "check MASSIVE_API_KEY, and that the plan has this asset class"),
+    ("another login", "another program uses the same account; let it use the gateway instead"),
+)
 
 
-def _explained(reason: str) -> Result:
+def _explained(reason: str, errors: Mapping[str, str | None]) -> Result:
     name, _, asset = reason.partition(":")
-    message, advice = _REASONS.get(name, (reason, None))
-    return Result(f"gateway {asset}".strip(), "fault", message, advice)
+    message, advice = _REASONS.get(name, (reason, "GET /api/health says more"))
+    if cause := errors.get(asset):
+        message = f"{message}: {cause}"
+        advice = next((better for hint, better in _CAUSES if hint in cause), advice)
+    return _fault(f"gateway {asset}".strip(), message, advice)
 
 
-def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+def _reachable(host: str) -> str:
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound
+    return f"[{address}]" if ":" in address else address
 
 
 async def _json_of(url: str) -> dict[str, Any] | None:
     try:
-        async with _session() as session, session.get(url) as answer:
-            return msgspec.json.decode(await answer.read(), type=dict[str, Any])
-    except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
+        async with _session(_LOCAL_TIMEOUT_S) as session, session.get(url) as answer:
+            body = await answer.content.read(_MAX_ANSWER_BYTES)
+            while chunk := await answer.content.read(_MAX_ANSWER_BYTES - len(body)):
+                body += chunk
+            return msgspec.json.decode(body, type=dict[str, Any])
+    except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
-@asynccontextmanager
-async def _session() -> AsyncGenerator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as session:
-        yield session
+def _session(timeout_s: float) -> AbstractAsyncContextManager[aiohttp.ClientSession]:
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s))
 
 
 # the vendors
 
 
+async def _vendors(config: Config, *, is_shared: bool) -> list[Result]:
+    """Ask them all at once; `is_shared`: a gateway of ours is logged in, and would be evicted."""
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(_massive_rest(config))]
+        if not is_shared:
+            asked += [
+                tasks.create_task(_massive_stream(config, asset)) for asset in config.gateway.assets
+            ]
+        asked.append(tasks.create_task(_tradier(config)))
+    results = [task.result() for task in asked]
+    if is_shared:
+        message = "not asked: a login would take the connection from the gateway that runs"
+        results.append(_skipped("massive streams", message, "its own health is above"))
+    return results
+
+
 async def _massive_rest(config: Config) -> Result:
     key = config.massive.api_key
     if key is None:
-        return Result("massive REST", "skipped", "MASSIVE_API_KEY is not set")
+        return _skipped("massive REST", "MASSIVE_API_KEY is not set")
     rest = MassiveREST(
         base_url=config.massive.base_url,
         headers=lambda: {"Authorization": f"Bearer {key.reveal()}"},
         clock=SystemClock(),
-        policy=RestPolicy(timeout_s=_TIMEOUT_S),
+        policy=RestPolicy(timeout_s=_VENDOR_TIMEOUT_S, attempts=1),
     )
     try:
         async with rest:
             status = (await rest.get("/v1/marketstatus/now")).status
     except OnetapeError as error:
-        return Result("massive REST", "fault", f"{error.code}: {error}", "check MASSIVE_BASE_URL")
+        return _fault("massive REST", f"{error.code}: {error}", "check MASSIVE_BASE_URL")
     return _judged("massive REST", status, "MASSIVE_API_KEY")
 
 
 def _judged(check: str, status: int, variable: str) -> Result:
     if status == 200:
-        return Result(check, "ok", "it answers, and accepts the key")
+        return _ok(check, "it answers, and accepts the key")
     if status in {401, 403}:
-        return Result(check, "fault", "it does not accept the key", f"check {variable}")
+        return _fault(check, "it does not accept the key", f"check {variable}")
     if status == 429:
-        return Result(check, "note", "the plan's requests of this minute are used up")
-    return Result(check, "fault", f"it answers with HTTP {status}", "try again later")
+        return _note(check, "the plan's requests of this minute are used up")
+    return _fault(check, f"it answers with HTTP {status}", "check its URL, or try again later")
 
 
 async def _massive_stream(config: Config, asset: AssetClass) -> Result:
     check = f"massive {asset} stream"
     key = config.massive.api_key
     if key is None:
-        return Result(check, "skipped", "MASSIVE_API_KEY is not set")
+        return _skipped(check, "MASSIVE_API_KEY is not set")
     outcome: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
     stream = _probe(config, asset, key, lambda notice: _settle(outcome, check, notice))
     stream.activate()
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(stream.run())
         try:
-            result = await asyncio.wait_for(outcome, _TIMEOUT_S)
+            result = await asyncio.wait_for(outcome, _VENDOR_TIMEOUT_S)
         except TimeoutError:
-            result = Result(check, "fault", "it does not answer", "check MASSIVE_SOCKET_URL")
+            result = _fault(check, "it does not answer", "check MASSIVE_SOCKET_URL")
         running.cancel()
     return result
 
@@ -230,19 +312,17 @@ def _settle(outcome: asyncio.Future[Result], check: str, notice: Notice) -> None
         return
     match notice:
         case notices.Authenticated():
-            outcome.set_result(Result(check, "ok", "it accepts the key"))
+            outcome.set_result(_ok(check, "it accepts the key"))
+        case notices.AuthFailed(message=message) if "plan" in message.lower():
+            advice = "get the plan, or leave the asset class out of ONETAPE_ASSETS"
+            outcome.set_result(_fault(check, "the key's plan does not include it", advice))
         case notices.AuthFailed():
             outcome.set_result(
-                Result(
-                    check,
-                    "fault",
-                    "it does not accept the key for this asset class",
-                    "check the plan, or leave the asset class out of ONETAPE_ASSETS",
-                )
+                _fault(check, "it does not accept the key", "check MASSIVE_API_KEY, and the plan")
             )
         case notices.Lost(reason=reason):
             advice = "check MASSIVE_SOCKET_URL and the network"
-            outcome.set_result(Result(check, "fault", f"it is not there: {reason}", advice))
+            outcome.set_result(_fault(check, f"it is not there: {reason}", advice))
         case _:
             pass
 
@@ -250,11 +330,14 @@ def _settle(outcome: asyncio.Future[Result], check: str, notice: Notice) -> None
 async def _tradier(config: Config) -> Result:
     token = config.tradier.access_token
     if token is None:
-        return Result("tradier", "skipped", "TRADIER_ACCESS_TOKEN is not set: no fallback")
+        return _skipped("tradier", "TRADIER_ACCESS_TOKEN is not set: no fallback")
     headers = {"Authorization": f"Bearer {token.reveal()}", "Accept": "application/json"}
     url = f"{config.tradier.base_url}/markets/clock"
     try:
-        async with _session() as session, session.get(url, headers=headers) as answer:
+        async with (
+            _session(_VENDOR_TIMEOUT_S) as session,
+            session.get(url, headers=headers, allow_redirects=False) as answer,
+        ):
             return _judged("tradier", answer.status, "TRADIER_ACCESS_TOKEN")
     except (aiohttp.ClientError, TimeoutError):
-        return Result("tradier", "fault", "it does not answer", "check TRADIER_BASE_URL")
+        return _fault("tradier", "it does not answer", "check TRADIER_BASE_URL")

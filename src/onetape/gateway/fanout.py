@@ -3,9 +3,9 @@
 The path of a tick. The upstream hands over a frame split into topics and the vendor's
 own bytes. Each event is given to its topic's route, a list of the readers' own
 `append`s, so a delivery costs one call and copies nothing. At the end of the loop's
-turn every reader that got something is written one frame. Under load flushes keep a
-distance of `flush_s`, or as long as the last one took, up to `flush_most_s`: a system
-call costs as much as a hundred deliveries, so a busy hub writes more at a time.
+turn, but not sooner than `flush_s` after the last time, every reader that got
+something is written one frame. A system call costs as much as a hundred deliveries;
+a busy loop reads more in a turn, and so writes more at a time, by itself.
 
 A reader whose socket is full is *congested*: its events go to a bounded `Outbox`
 that keeps only the latest quote and value of each topic, and every trade and bar.
@@ -79,7 +79,6 @@ class HubPolicy(NamedTuple):
 
     linger_s: float = 5.0
     flush_s: float = 0.001
-    flush_most_s: float = 0.005
     outbox_bytes: int = 1 << 20
     option_quotes: int = 1_000  # the vendor's bound of Q contracts on one options connection
 
@@ -384,13 +383,10 @@ class MassiveHub:
     def _flush(self) -> None:
         self._flush_due = False
         self._totals["flushes"] += 1
-        began = self._clock.monotonic()
         too_slow = [reader for reader in self._touched_readers() if not _flushed(reader)]
         self._touched.clear()
         self._deliveries = 0
-        ended, policy = self._clock.monotonic(), self._policy
-        distance_s = min(max(policy.flush_s, ended - began), policy.flush_most_s)
-        self._flush_from = ended + distance_s
+        self._flush_from = self._clock.monotonic() + self._policy.flush_s
         for reader in too_slow:
             self._totals["slow_readers"] += 1
             reader.cut(SlowReader("the client reads too slowly; its outbox is full"))

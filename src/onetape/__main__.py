@@ -1,0 +1,6 @@
+"""`python -m onetape` is `onetape`."""
+
+from onetape.cli import main
+
+if __name__ == "__main__":
+    main()
