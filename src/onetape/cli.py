@@ -72,7 +72,7 @@ def main() -> NoReturn:
 
 def _status() -> int:
     try:
-        return app() or 0
+        return app(sys.argv[1:]) or 0
     except ConfigInvalid as error:
         return _complain(str(error))
     except OnetapeError as error:

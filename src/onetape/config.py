@@ -438,7 +438,7 @@ def _api_key(reading: _Reading) -> Finding | None:
 def _proxy_token(reading: _Reading) -> Finding | None:
     name, token = "MASSIVE_PROXY_TOKEN", reading.values["MASSIVE_PROXY_TOKEN"]
     if token is None:
-        message = "not set; without it no client can authenticate"
+        message = "not set; without it tokens are minted only with a client key"
         return _finding(name, FindingStatus.MISSING, message, fatal=True)
     if _is_placeholder(token):
         message = "a placeholder stands where a random token belongs"

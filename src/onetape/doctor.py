@@ -32,7 +32,6 @@ from onetape.ports import trouble
 
 Verdict = Literal["ok", "note", "fault", "skipped"]
 
-_VENDOR_TIMEOUT_S: Final = 10.0
 _LOCAL_TIMEOUT_S: Final = 2.0
 _MAX_ANSWER_BYTES: Final = 1 << 20
 
@@ -52,7 +51,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def examine(
-    *, live: bool, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    *,
+    live: bool,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout_s: float = 10.0,
 ) -> list[Result]:
     """Ask every question that can be asked.
 
@@ -60,6 +63,7 @@ async def examine(
         live: Also ask the vendors.
         env: As in `config.load`.
         cwd: As in `config.load`.
+        timeout_s: How long a vendor may take to answer.
     """
     try:
         config = await asyncio.to_thread(settings.load, env, cwd=cwd)
@@ -75,7 +79,8 @@ async def examine(
     results += gateway
     if not live:
         return [*results, _skipped("vendors", "not asked", "`onetape doctor --live` asks them")]
-    return results + await _vendors(config, is_shared=_HOLDS_VENDOR in gateway)
+    is_shared = _HOLDS_VENDOR in gateway
+    return results + await _vendors(config, is_shared=is_shared, timeout_s=timeout_s)
 
 
 def _ok(check: str, message: str) -> Result:
@@ -231,15 +236,16 @@ def _session(timeout_s: float) -> AbstractAsyncContextManager[aiohttp.ClientSess
 # the vendors
 
 
-async def _vendors(config: Config, *, is_shared: bool) -> list[Result]:
+async def _vendors(config: Config, *, is_shared: bool, timeout_s: float) -> list[Result]:
     """Ask them all at once; `is_shared`: a gateway of ours is logged in, and would be evicted."""
     async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(_massive_rest(config))]
+        asked = [tasks.create_task(_massive_rest(config, timeout_s))]
         if not is_shared:
             asked += [
-                tasks.create_task(_massive_stream(config, asset)) for asset in config.gateway.assets
+                tasks.create_task(_massive_stream(config, asset, timeout_s))
+                for asset in config.gateway.assets
             ]
-        asked.append(tasks.create_task(_tradier(config)))
+        asked.append(tasks.create_task(_tradier(config, timeout_s)))
     results = [task.result() for task in asked]
     if is_shared:
         message = "not asked: a login would take the connection from the gateway that runs"
@@ -247,7 +253,7 @@ async def _vendors(config: Config, *, is_shared: bool) -> list[Result]:
     return results
 
 
-async def _massive_rest(config: Config) -> Result:
+async def _massive_rest(config: Config, timeout_s: float) -> Result:
     key = config.massive.api_key
     if key is None:
         return _skipped("massive REST", "MASSIVE_API_KEY is not set")
@@ -255,7 +261,7 @@ async def _massive_rest(config: Config) -> Result:
         base_url=config.massive.base_url,
         headers=lambda: {"Authorization": f"Bearer {key.reveal()}"},
         clock=SystemClock(),
-        policy=RestPolicy(timeout_s=_VENDOR_TIMEOUT_S, attempts=1),
+        policy=RestPolicy(timeout_s=timeout_s, attempts=1),
     )
     try:
         async with rest:
@@ -275,7 +281,7 @@ def _judged(check: str, status: int, variable: str) -> Result:
     return _fault(check, f"it answers with HTTP {status}", "check its URL, or try again later")
 
 
-async def _massive_stream(config: Config, asset: AssetClass) -> Result:
+async def _massive_stream(config: Config, asset: AssetClass, timeout_s: float) -> Result:
     check = f"massive {asset} stream"
     key = config.massive.api_key
     if key is None:
@@ -286,7 +292,7 @@ async def _massive_stream(config: Config, asset: AssetClass) -> Result:
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(stream.run())
         try:
-            result = await asyncio.wait_for(outcome, _VENDOR_TIMEOUT_S)
+            result = await asyncio.wait_for(outcome, timeout_s)
         except TimeoutError:
             result = _fault(check, "it does not answer", "check MASSIVE_SOCKET_URL")
         running.cancel()
@@ -327,7 +333,7 @@ def _settle(outcome: asyncio.Future[Result], check: str, notice: Notice) -> None
             pass
 
 
-async def _tradier(config: Config) -> Result:
+async def _tradier(config: Config, timeout_s: float) -> Result:
     token = config.tradier.access_token
     if token is None:
         return _skipped("tradier", "TRADIER_ACCESS_TOKEN is not set: no fallback")
@@ -335,7 +341,7 @@ async def _tradier(config: Config) -> Result:
     url = f"{config.tradier.base_url}/markets/clock"
     try:
         async with (
-            _session(_VENDOR_TIMEOUT_S) as session,
+            _session(timeout_s) as session,
             session.get(url, headers=headers, allow_redirects=False) as answer,
         ):
             return _judged("tradier", answer.status, "TRADIER_ACCESS_TOKEN")

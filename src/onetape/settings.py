@@ -350,7 +350,7 @@ class CacheConfig(_Section, frozen=True, kw_only=True):
         Setting(
             "ONETAPE_CACHE_TTL",
             "Seconds an answer stays fresh, for endpoints that shall differ from the built-in "
-            "table: `snapshot=1,aggs=30`, or a table in the file.",
+            "table: `options_chain=5,aggregates=30`, or a table in the file.",
             expects="endpoint=seconds pairs, comma-separated",
         ),
     ] = {}
@@ -369,6 +369,14 @@ class UpstreamConfig(_Section, frozen=True, kw_only=True):
         Meta(gt=0, le=10_000),
         Setting("ONETAPE_UPSTREAM_RATE_PER_S", "REST requests a second; more wait their turn."),
     ] = 90.0
+    quota_per_minute: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000_000),
+        Setting(
+            "ONETAPE_QUOTA_PER_MINUTE",
+            "REST requests a minute that the vendor's plan allows, to warn at 80 % of it; 0: any.",
+        ),
+    ] = 0
     timeout_s: Annotated[
         _SomeSeconds,
         Setting("ONETAPE_UPSTREAM_TIMEOUT_S", "How long one REST attempt may take."),

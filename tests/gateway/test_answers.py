@@ -17,6 +17,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str = "application/json"
     request_id: str | None = "a" * 32
     retry_after_s: float | None = None
+    simulated: bool = False
 
 
 def headers_of(answer: Answer) -> dict[str, str]:

@@ -144,9 +144,9 @@ async def test_metrics_count_what_happened(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["/nothing", "/api/nothing", "/api/massive"])
 async def test_what_is_nowhere_is_a_404(tmp_path: Path, path: str) -> None:
     async with Playground(tmp_path) as play:
-        status, _, _ = await get(play.gateway.url + path)
+        status, body, _ = await get(play.gateway.url + path)
 
-    assert status == 404
+    assert (status, body["code"]) == (404, "not_found")
 
 
 async def test_leaving_drains_sockets_with_1012(tmp_path: Path) -> None:

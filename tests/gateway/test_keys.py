@@ -135,7 +135,7 @@ def test_a_malformed_name_is_refused(store: KeyStore, name: str) -> None:
         Scopes(rest=("/v3/%2e",)),
         Scopes(rate_per_minute=0),
     ],
-    ids=repr,
+    ids=["bracket", "question mark", "empty", "relative", "encoded", "no rate"],
 )
 def test_a_malformed_scope_is_refused(store: KeyStore, scopes: Scopes) -> None:
     with pytest.raises(InvalidRequest):

@@ -32,6 +32,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str = "application/json"
     request_id: str | None = "f" * 32
     retry_after_s: float | None = None
+    simulated: bool = False
 
 
 class ScriptedVendor:

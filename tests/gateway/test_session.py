@@ -209,6 +209,8 @@ def test_subscribing_before_authenticating_is_told_and_survived(room: Room) -> N
         (b'{"action":"subscribe","params":"Q.*"}', "invalid_topic"),
         (b'{"action":"subscribe","params":"T.O:NOT-A-CONTRACT"}', "invalid_topic"),
         (b'{"action":"unsubscribe","params":"nonsense"}', "invalid_topic"),
+        (b'{"action":"subscribe"}', "invalid_frame"),
+        (b'{"action":"unsubscribe","params":" , "}', "invalid_frame"),
         (b'{"action":"subscribe","params":"' + b"x" * 300_000 + b'"}', "frame_too_large"),
     ],
 )
@@ -227,6 +229,15 @@ def test_one_bad_topic_does_not_sink_the_others(live: Room) -> None:
 
     assert [e.get("topic") for e in live.wire.events[-3:]] == ["bad", "V.I:SPX", None]
     assert live.wire.last["message"] == f"subscribed to: {CALL}"
+
+
+def test_one_bad_topic_does_not_keep_the_others_subscribed(live: Room) -> None:
+    live.send("subscribe", f"{CALL},{QUOTE}")
+
+    live.send("unsubscribe", f"{CALL},bad,{QUOTE}")
+
+    assert live.hub.statistics().subscriptions == 0
+    assert [e.get("topic") for e in live.wire.events[-3:]] == ["bad", None, None]
 
 
 def test_more_topics_than_allowed_are_refused_one_by_one() -> None:
@@ -364,7 +375,7 @@ def test_the_end_sums_the_session_up(live: Room) -> None:
     [end] = live.ends
     assert (end.key_id, end.code, end.duration_s, end.topics) == (
         "k1",
-        "closed_by_client",
+        "client_left",
         2,
         1,
     )

@@ -132,7 +132,7 @@ async def test_both_doors_lead_to_the_same_dialogue(house: House, path: str) -> 
 
         assert [e["q"] for e in msgspec.json.decode(await client.recv())] == [1, 2]
         assert house.auth.peers == ["127.0.0.1"]
-    assert (await house.until_ended()).code == "closed_by_client"
+    assert (await house.until_ended()).code == "client_left"
     assert len(house.door) == 0
 
 
@@ -203,6 +203,25 @@ async def test_pages_of_strange_origins_may_not_connect() -> None:
             )
 
     assert refused.value.response.status_code == 403
+
+
+async def test_behind_a_trusted_proxy_the_client_is_who_the_proxy_says() -> None:
+    """A loopback-only key must not work for strangers because our proxy is local."""
+    for trusted, peer in ((("127.0.0.0/8",), "8.8.8.8"), ((), "127.0.0.1")):
+        async with (
+            a_house(trusted_proxies=trusted) as house,
+            connect(
+                house.url + "/options", additional_headers={"X-Forwarded-For": "1.2.3.4, 8.8.8.8"}
+            ) as client,
+        ):
+            await enter(client)
+            assert house.auth.peers == [peer]
+
+
+async def test_an_upgrade_says_when_the_vendor_is_simulated() -> None:
+    async with a_house(simulated=True) as house, connect(house.url + "/options") as client:
+        assert client.response is not None
+        assert client.response.headers["X-Onetape-Simulated"] == "true"
 
 
 async def test_a_full_house_asks_to_come_back_later() -> None:
@@ -318,6 +337,6 @@ async def test_an_aborted_connection_leaves_nothing_behind(house: House) -> None
 
     client.transport.abort()
 
-    assert (await house.until_ended()).code == "closed_by_client"
+    assert (await house.until_ended()).code == "client_left"
     assert house.hub.statistics()[:3] == (0, 0, 0)
     await client.wait_closed()

@@ -23,6 +23,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str = "application/json"
     request_id: str | None = None
     retry_after_s: float | None = None
+    simulated: bool = False
 
 
 class ScriptedVendor:

@@ -353,3 +353,14 @@ def test_docs_list_every_metric_with_its_labels() -> None:
     }
 
     assert documented == {family.name: family.labels for family in Desk().telemetry.all}
+
+
+def test_each_keys_share_of_the_quota_is_shown_and_goes_back_to_zero() -> None:
+    """R261."""
+    telemetry = Telemetry(clock=ManualClock(), log=Journal(), version="0")
+
+    telemetry.observe_clients({"k1": 7})
+    telemetry.observe_clients({"k2": 3})
+
+    assert telemetry.client_minute.value("k1") == 0
+    assert telemetry.client_minute.value("k2") == 3

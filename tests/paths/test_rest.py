@@ -68,6 +68,7 @@ async def test_the_second_answer_is_the_first_one_and_says_so(caller: Caller) ->
 
     assert (first.headers["X-Onetape-Cache"], second.headers["X-Onetape-Cache"]) == ("miss", "hit")
     assert first.body == second.body
+    assert second.headers["X-Onetape-Simulated"] == "true", "the mark is kept with the copy"
     assert "Age" in second.headers
     assert caller.upstream == 1
 

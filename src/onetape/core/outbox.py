@@ -35,7 +35,7 @@ class Outbox:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         # Conflatable events are keyed by topic, the others by a number of their own.
-        # An OrderedDict, because a plain dict scans the holes left at its front.
+        # An OrderedDict, because a plain dict scans the dead slots left at its front.
         self._pending: OrderedDict[Topic | int, bytes] = OrderedDict()
         self._size_bytes = 0
         self._conflated = 0

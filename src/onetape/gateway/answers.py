@@ -1,7 +1,7 @@
 """The vendor's answer as we pass it on: what is changed, what is not, and its copies.
 
 A good answer and a refusal of the vendor go through byte for byte, but for the place
-in `next_url` that names the host: there the stored body has a hole, which is filled
+in `next_url` that names the host: there the stored body has a blank, which is filled
 with the origin the client called. Three things do not go through:
 
     200 that is HTML, or no JSON although it says so   UpstreamGarbled, never kept
@@ -46,7 +46,7 @@ _OVERHEAD_BYTES: Final = 1_024
 _PACKED_COPIES: Final = 4  # one gateway is called by few names
 _KEPT_STATUSES: Final = frozenset({502, 503, 504})
 # No vendor can guess it, so what we find is what `rewrite_next_url` put there.
-_HOLE: Final = f"http://{secrets.token_hex(16)}.invalid"
+_BLANK: Final = f"http://{secrets.token_hex(16)}.invalid"
 
 
 class VendorResponse(Protocol):
@@ -62,6 +62,8 @@ class VendorResponse(Protocol):
     def request_id(self) -> str | None: ...  # noqa: D102
     @property
     def retry_after_s(self) -> float | None: ...  # noqa: D102
+    @property
+    def simulated(self) -> bool: ...  # noqa: D102
 
 
 class Copy(NamedTuple):
@@ -112,7 +114,7 @@ class Answer:
     def plain(self, base: str) -> Copy:
         """Return the copy as it came; `base` is the origin and prefix that the client called."""
         parts = self._parts
-        # Filling the hole copies the body; that costs less than writing it to a socket,
+        # Filling the blank copies the body; that costs less than writing it to a socket,
         # and a kept copy per origin would double the memory.
         body = parts[0] if len(parts) == 1 else base.encode("ascii").join(parts)
         return Copy((*self._headers, (b"content-length", b"%d" % len(body))), body)
@@ -174,8 +176,8 @@ def _good(response: VendorResponse) -> Answer:
         if not _is_json(body):
             raise UpstreamGarbled("the vendor's JSON cannot be read")
         if b"next_url" in body:
-            rewritten = rewrite_next_url(body, origin=_HOLE, prefix="")
-            parts = tuple(rewritten.split(_HOLE.encode("ascii")))
+            rewritten = rewrite_next_url(body, origin=_BLANK, prefix="")
+            parts = tuple(rewritten.split(_BLANK.encode("ascii")))
     return _passed(response, response.status, parts, None)
 
 
@@ -211,6 +213,8 @@ def _passed(
         (b"cache-control", b"no-store"),
         (b"x-request-id", request_id.encode("ascii")),
     ]
+    if response.simulated:
+        headers.append((b"x-onetape-simulated", b"true"))
     if error is not None:
         headers.append((b"x-onetape-code", error.code.encode("ascii")))
         if error.retry_after_s is not None:

@@ -13,7 +13,7 @@ fails is answered as everywhere: `replies`.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -23,12 +23,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from onetape import calendar
+from onetape.asgi import Receive, Scope, Send
 from onetape.clock import Clock
 from onetape.core.limits import SlidingWindow
 from onetape.errors import (
     FrameTooLarge,
     InvalidRequest,
     MethodNotAllowed,
+    NotFound,
     OnetapeError,
     Throttled,
 )
@@ -37,10 +39,6 @@ from onetape.gateway.callers import Callers
 from onetape.gateway.health import Health
 from onetape.gateway.replies import code_of, http_reply, new_request_id
 from onetape.gateway.telemetry import CONTENT_TYPE, Telemetry
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
 
 MAX_BODY_BYTES: Final = 4_096
 DEPRECATED_SINCE: Final = "@1763510400"  # 2025-11-19, as RFC 9745 writes a date
@@ -92,6 +90,12 @@ class Api:
                 "/api/massive/ws-token", _Endpoint("ws_token", old, self._telemetry, self._clock)
             ),
         ]
+
+    def nowhere(self) -> BaseRoute:
+        """Return the route for every other path, to mount behind all: 404 in our shape."""
+        methods = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+        handlers: dict[str, _Handler] = dict.fromkeys(methods, _not_found)
+        return Route("/{path:path}", _Endpoint("other", handlers, self._telemetry, self._clock))
 
     # private, health
 
@@ -186,6 +190,10 @@ class _Finished(NamedTuple):
     code: str | None
     request_id: str | None
     peer: str
+
+
+async def _not_found(_request: Request) -> Response:
+    raise NotFound("there is nothing at this path")
 
 
 class _Endpoint:

@@ -40,7 +40,7 @@ from onetape.gateway.proxy import Limits, Proxy
 from onetape.gateway.session import SessionPolicy
 from onetape.gateway.sockets import Door, DoorPolicy
 from onetape.gateway.supply import Supply
-from onetape.gateway.telemetry import Telemetry
+from onetape.gateway.telemetry import Telemetry, TelemetryPolicy
 from onetape.massive import notices
 from onetape.massive.notices import FeedPolicy, Notice
 from onetape.massive.rest import MassiveREST, RestPolicy
@@ -205,7 +205,7 @@ class Gateway:
             ttl=_ttl(config),
         )
         total = SlidingWindow(config.gateway.rate_per_minute, 60.0)
-        proxy = Proxy(
+        proxy = self._proxy = Proxy(
             auth=self._auth,
             supply=supply,
             limits=Limits(total, SlidingWindow(config.gateway.raw_rate_per_minute, 60.0)),
@@ -227,7 +227,8 @@ class Gateway:
         log = event_log(self._write, renderer, level=level)
         for warning in self._config.warnings:
             log.warning("config.warning", message=warning)
-        return Telemetry(clock=self._clock, log=log, version=__version__)
+        policy = TelemetryPolicy(quota_per_minute=self._config.upstream.quota_per_minute or None)
+        return Telemetry(clock=self._clock, log=log, version=__version__, policy=policy)
 
     def _make_rest(self) -> MassiveREST:
         upstream = self._config.upstream
@@ -264,6 +265,8 @@ class Gateway:
             policy=DoorPolicy(
                 max_clients=gateway.max_clients,
                 web_origins=gateway.web_origins,
+                trusted_proxies=gateway.trusted_proxies,
+                simulated=self._simulated,
                 session=SessionPolicy(
                     auth_timeout_s=gateway.auth_timeout_s,
                     ping_interval_s=upstream.ping_interval_s,
@@ -317,14 +320,17 @@ class Gateway:
             self._telemetry.observe_hub(asset, line.hub.statistics(), line.stream.statistics())
         self._telemetry.observe_auth(self._auth.statistics())
         self._telemetry.observe_rest(self._rest.statistics())
+        self._telemetry.observe_clients(self._proxy.spent())
 
     def _rest_facts(self) -> RestFacts:
         rest = self._rest.statistics()
         latency_s = rest.latency_p50_s
+        quota = self._config.upstream.quota_per_minute
         return RestFacts(
             healthy=rest.consecutive_failures < _FAILURES_UNHEALTHY,
             latency_ms=None if latency_s is None else round(latency_s * 1e3, 3),
             last_error=rest.last_failure,
+            quota_remaining=max(0, quota - sum(rest.per_minute.values())) if quota else None,
         )
 
 
@@ -333,7 +339,7 @@ class Front:
 
     def __init__(self, proxy: Proxy, api: Api, *, prefixes: Iterable[str]) -> None:
         self._proxy = proxy
-        self._own = Starlette(routes=api.routes())
+        self._own = Starlette(routes=[*api.routes(), api.nowhere()])
         self._own_paths = frozenset(getattr(route, "path", "") for route in api.routes())
         self._prefixes = tuple(f"{prefix}/" for prefix in prefixes)
 

@@ -5,16 +5,12 @@ send what it finds. Pages of other hosts may call only if `WEB_ORIGIN` names the
 all others we say nothing of CORS at all, and the browser keeps the answer from them.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from starlette.middleware.cors import CORSMiddleware
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+from onetape.asgi import ASGIApp, Message, Receive, Scope, Send
 
 POLICY: Final = (
     b"default-src 'self'; connect-src 'self'; img-src 'self' data:; object-src 'none'; "

@@ -5,14 +5,14 @@ a chain only what the nearest of them wrote: the rest is the client's own claim.
 """
 
 import re
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from onetape.asgi import Scope
 from onetape.errors import InvalidRequest
 
-Scope = MutableMapping[str, Any]
 Headers = Iterable[tuple[bytes, bytes]]
 
 # A name, an IPv4 address or a bracketed IPv6 address, and a port: nothing that could
@@ -72,6 +72,12 @@ class Callers:
         if host is None:
             host = _server_name(scope)
         return Caller(peer, _origin(scheme, host), takes_gzip(coding))
+
+    def peer_behind(self, peer: str, forwarded_for: str) -> str:
+        """Read who connects from what a socket and its `X-Forwarded-For` say."""
+        if not (forwarded_for and self._trusts(peer)):
+            return peer
+        return self._nearest_client(forwarded_for.encode("latin-1", "replace"), peer)
 
     def _forwarded(
         self, headers: Headers, peer: str, scheme: str, host: bytes | None

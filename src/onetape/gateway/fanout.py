@@ -316,7 +316,7 @@ class MassiveHub:
             case notices.Authenticated():
                 self._trouble = None
             case notices.VendorStatus(status=status, message=message):
-                self._tell_all(status_event(status, message, code="vendor_status"))
+                self._tell_all(status_event(status, message))
             case _:
                 event = _trouble(notice)
                 if event is not None:

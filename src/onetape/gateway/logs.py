@@ -64,7 +64,12 @@ _PATTERNS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
 _MIN_SECRET: Final = 4  # anything shorter is no secret, and blotting it out ruins every line
 
 _LEVELS: Final[Mapping[str, int]] = logging.getLevelNamesMapping()
-_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "taskName",
+    "color_message",
+}
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 

@@ -41,6 +41,7 @@ LABELS: Final[Mapping[str, frozenset[str]]] = {
     "state": frozenset(State),
     "by": frozenset({"client_key", "token", "bootstrap"}),
     "version": frozenset(),  # one value, set once
+    "key_id": frozenset(),  # as many as the operator made keys
 }
 """Every label, and what it may say."""
 
@@ -122,9 +123,13 @@ class Histogram:
         return metric
 
 
+OPEN: Final = frozenset({"version", "key_id"})
+"""Labels whose values nobody outside can invent."""
+
+
 def closed(names: Sequence[str], values: Sequence[str]) -> tuple[str, ...]:
     """Return the values, those outside of their label's set as `other`."""
     return tuple(
-        value if value in LABELS[name] or name == "version" else OTHER
+        value if name in OPEN or value in LABELS[name] else OTHER
         for name, value in zip(names, values, strict=True)
     )

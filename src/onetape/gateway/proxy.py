@@ -11,9 +11,10 @@ The vendor's key is known to the upstream alone. `docs/rest.md` says what client
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from onetape.asgi import Receive, Scope, Send
 from onetape.clock import Clock
 from onetape.config import GatewayConfig
 from onetape.core.limits import MinuteCounter, Verdict
@@ -27,10 +28,6 @@ from onetape.gateway.routes import Routes, Target
 from onetape.gateway.supply import Served, Supply
 from onetape.massive.wire_rest import Endpoint
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 T = TypeVar("T")
 
 METHODS: Final = frozenset({"GET", "HEAD"})

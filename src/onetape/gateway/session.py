@@ -194,7 +194,7 @@ class Session:
 
     def lost(self) -> None:
         """The socket is gone, whoever closed it."""
-        self._finish("closed_by_client")
+        self._finish("client_left")
 
     # time
 
@@ -241,9 +241,9 @@ class Session:
             case "subscribe" | "unsubscribe" if self._reader is None:
                 raise TokenMissing("authenticate first")
             case "subscribe":
-                self._subscribe(parse_params(action.params))
+                self._subscribe(_named(action))
             case "unsubscribe":
-                self._unsubscribe(parse_params(action.params))
+                self._unsubscribe(_named(action))
             case "ping":
                 self._say(status_event("pong", "pong"))
             case other:
@@ -307,7 +307,12 @@ class Session:
     def _unsubscribe(self, names: list[str]) -> None:
         if self._reader is None:
             return
-        topics = [symbols.parse_topic(name, self._hub.asset).topic for name in names]
+        topics: list[Topic] = []
+        for name in names:
+            try:
+                topics.append(symbols.parse_topic(name, self._hub.asset).topic)
+            except OnetapeError as error:
+                self._tell(error, topic=Topic(name[:120]))
         self._hub.unsubscribe(self._reader, topics)
         self._acknowledge("unsubscribed to: ", topics)
 
@@ -376,3 +381,10 @@ class Session:
                 conflated=reader.conflated if reader is not None else 0,
             ),
         )
+
+
+def _named(action: Action) -> list[str]:
+    names = parse_params(action.params)
+    if not names:
+        raise InvalidFrame(f"{action.action} takes topics as `params`, like T.SPY,T.QQQ")
+    return names

@@ -38,6 +38,7 @@ from onetape.errors import (
 )
 from onetape.gateway import replies
 from onetape.gateway.auth import Principal
+from onetape.gateway.callers import Callers
 from onetape.gateway.fanout import MassiveHub
 from onetape.gateway.session import Doorkeeper, House, Session, SessionEnd, SessionPolicy
 from onetape.model import AssetClass, ClientId
@@ -120,12 +121,12 @@ class SessionSocket(WSListener):
 
     def _joined(self, frame: WSFrame) -> bytes | None:
         """Put a fragmented message together, as far as a session would read it."""
-        payload = frame.get_payload_as_bytes()
+        data = frame.get_payload_as_bytes()
         if frame.fin and self._parts is None:
-            return payload
+            return data
         parts = self._parts = bytearray() if self._parts is None else self._parts
         if len(parts) <= self._frame_bytes:  # one byte too many is enough to refuse it
-            parts += payload
+            parts += data
         if not frame.fin:
             return None
         self._parts = None
@@ -142,6 +143,8 @@ class DoorPolicy(NamedTuple):
 
     max_clients: int = 2_000
     web_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    simulated: bool = False  # the vendor is: every upgrade says so
     session: SessionPolicy = SessionPolicy()
 
 
@@ -169,6 +172,7 @@ class Door:
         self._on_query_token = on_query_token
         self._sessions: dict[ClientId, Session] = {}
         self._admitted = 0
+        self._callers = Callers(policy.trusted_proxies)
         self._query_tokens: dict[str, int] = {}  # token ids used so, until they expire
         self._is_draining = False
 
@@ -218,7 +222,12 @@ class Door:
             raise NotFound(f"there is no WebSocket here; there are {', '.join(self._paths)}")
         self._check_room()
         self._check_origin(request)
+        peer = self._callers.peer_behind(
+            peer, ",".join(request.headers.getall("x-forwarded-for", []))
+        )
         principal, response = None, WSUpgradeResponse.create_101_response()
+        if self._policy.simulated:
+            response.headers["X-Onetape-Simulated"] = "true"
         if is_ours:
             offered = [
                 name.strip()

@@ -123,6 +123,11 @@ class _Families:
         self.upstream_minute = gauge(
             "upstream_requests_per_minute", "Requests asked in the last minute.", "endpoint"
         )
+        self.client_minute = gauge(
+            "client_upstream_requests_per_minute",
+            "Requests to the vendor that a key caused in the last minute.",
+            "key_id",
+        )
         self.quota_ratio = gauge("upstream_quota_ratio", "Share of the plan's requests used.")
         self.quota_alert = gauge("upstream_quota_alert", "1 from 80 % of the plan's requests on.")
 
@@ -308,6 +313,13 @@ class Telemetry(_Families):
         for endpoint, state in rest.breakers.items():
             self.breaker_open.put(state is not BreakerState.CLOSED, endpoint)
         self.observe_quota(rest.per_minute)
+
+    def observe_clients(self, per_minute: Mapping[str, int]) -> None:
+        """Copy who used how much of the quota: one label a key, and keys are made by hand."""
+        for (key_id,) in self.client_minute.label_sets():
+            self.client_minute.put(0, key_id)
+        for key_id, requests in per_minute.items():
+            self.client_minute.put(requests, key_id)
 
     def observe_auth(self, auth: AuthStatistics) -> None:
         """Copy what `Auth` counts."""

@@ -78,6 +78,7 @@ class RestResponse(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_s: float | None
     received_ns: int
     attempts: int
+    simulated: bool = False  # the vendor said so itself
 
 
 class RestStatistics(NamedTuple):
@@ -392,6 +393,7 @@ class MassiveREST:
                 retry_after_s=None if pause_s is None else min(pause_s, cap_s),
                 received_ns=received_ns,
                 attempts=number,
+                simulated=response.headers.get("X-Onetape-Simulated") == "true",
             )
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
@@ -432,7 +434,6 @@ def _failure(error: Exception, number: int) -> UpstreamError:
         case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
             failure = UpstreamGarbled(f"the vendor's answer broke off ({number} tries)")
         case _:
-            why = type(error).__name__
-            failure = UpstreamDown(f"the vendor cannot be reached: {why} ({number} tries)")
+            failure = UpstreamDown(f"the vendor cannot be reached ({number} tries)")
     failure.__cause__ = error
     return failure

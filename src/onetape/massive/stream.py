@@ -442,7 +442,10 @@ def _line(notice: Notice) -> tuple[int, str, dict[str, object]]:
     if isinstance(notice, Authenticated | TopicsFailed | TopicsLive):
         fields["topics"] = len(notice.topics)
     event = str(notice.__struct_config__.tag)
-    return _LEVELS.get(type(notice), logging.INFO), f"upstream.{event}", fields
+    level = _LEVELS.get(type(notice), logging.INFO)
+    if isinstance(notice, Lost) and notice.reason == "stopped":
+        level = logging.INFO  # we stop: nothing is wrong
+    return level, f"upstream.{event}", fields
 
 
 _LEVELS: Final[dict[type, int]] = {
