@@ -42,7 +42,7 @@ def environment(directory: Path, **variables: str) -> dict[str, str]:
         for name, value in os.environ.items()  # noqa: TID251 - to hand on to a process
         if name not in ours and not name.startswith("ONETAPE_")
     }
-    return {**kept, "HOME": str(directory), "XDG_STATE_HOME": str(directory), **variables}
+    return {**kept, "HOME": str(directory), "XDG_STATE_HOME": str(directory / "state"), **variables}
 
 
 class Program:
@@ -122,7 +122,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Command:
     """The same in this process, where nothing depends on its being another: quicker."""
 
@@ -134,7 +134,7 @@ def command(
                 patch.setenv(name, value)
             with pytest.raises(SystemExit) as ended:
                 main()
-        out, err = capsys.readouterr()
+        out, err = capfd.readouterr()
         return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), out, err)
 
     return run_here
@@ -321,11 +321,11 @@ def test_a_demo_whose_reader_went_away_ends_quietly(tmp_path: Path) -> None:
     ids=["demo", "serve", "simulate", "simulate-port"],
 )
 def test_a_named_port_that_is_taken_is_one_line(
-    tmp_path: Path, arguments: list[str], variable: str, named: str
+    command: Command, arguments: list[str], variable: str, named: str
 ) -> None:
     with taken_port() as (_, port):
         filled = [argument.format(port) for argument in arguments]
-        done = run(tmp_path, *filled, MASSIVE_API_KEY=CANARY, **{variable: str(port)})
+        done = command(*filled, MASSIVE_API_KEY=CANARY, **{variable: str(port)})
 
     said = f"onetape: {named}: port {port} is taken by another program"
     assert complaint(done).startswith(said)
@@ -513,7 +513,7 @@ def test_a_keys_life(tmp_path: Path, command: Command) -> None:
     assert gone.startswith("onetape: no live key has this name or id")
     everything = (listed, revoked, *(command("keys", "list", "--json"),))
     assert all(secret not in done.stdout + done.stderr for done in everything)
-    assert secret.encode() not in (tmp_path / "onetape" / FILE_NAME).read_bytes()
+    assert secret.encode() not in (tmp_path / "state/onetape" / FILE_NAME).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -557,8 +557,8 @@ async def test_revoking_closes_the_keys_open_sockets_within_a_second(tmp_path: P
 
 
 def test_a_damaged_key_store_is_one_line(tmp_path: Path, command: Command) -> None:
-    (tmp_path / "onetape").mkdir()
-    (tmp_path / "onetape" / FILE_NAME).write_bytes(b"no database " * 100)
+    (tmp_path / "state/onetape").mkdir(parents=True)
+    (tmp_path / "state/onetape" / FILE_NAME).write_bytes(b"no database " * 100)
 
     assert "ONETAPE_STATE_DIR: the key store cannot be" in complaint(command("keys", "list"))
 

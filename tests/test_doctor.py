@@ -4,13 +4,12 @@ import socket
 import sqlite3
 from collections.abc import AsyncGenerator, Generator, Mapping
 from pathlib import Path
-from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from websockets.asyncio.client import connect
 
-from onetape import doctor
 from onetape.clock import SystemClock
 from onetape.config import Config, GatewayConfig, MassiveConfig, Secret
 from onetape.doctor import Result, examine
@@ -48,9 +47,13 @@ async def ask(
     return by_check
 
 
-def make_key(state_dir: Path) -> None:
-    with KeyStore(state_dir) as store:
-        store.create("laptop", now_ns=SystemClock().now_ns())
+async def make_store(state_dir: Path, *names: str) -> None:
+    def make() -> None:
+        with KeyStore(state_dir) as store:
+            for name in names:
+                store.create(name, now_ns=SystemClock().now_ns())
+
+    await asyncio.to_thread(make)
 
 
 @contextlib.contextmanager
@@ -113,7 +116,7 @@ async def test_no_proxy_token_is_no_fault_where_clients_have_keys(tmp_path: Path
     del env["MASSIVE_PROXY_TOKEN"]
 
     without = await ask(env)
-    make_key(tmp_path)
+    await make_store(tmp_path, "laptop")
     with_key = await ask(env)
 
     assert without["MASSIVE_PROXY_TOKEN"][0].verdict == "fault"
@@ -130,7 +133,7 @@ async def test_looking_for_the_key_store_makes_none(tmp_path: Path) -> None:
 
 
 async def test_a_store_without_keys_is_a_note(tmp_path: Path) -> None:
-    KeyStore(tmp_path).close()
+    await make_store(tmp_path)
 
     assert (await ask(env_in(tmp_path)))["state"][0].message == "there is no client key yet"
 
@@ -138,7 +141,7 @@ async def test_a_store_without_keys_is_a_note(tmp_path: Path) -> None:
 async def test_a_store_that_others_may_read_is_a_fault_and_left_for_the_owner(
     tmp_path: Path,
 ) -> None:
-    make_key(tmp_path)
+    await make_store(tmp_path, "laptop")
     (tmp_path / FILE_NAME).chmod(0o640)
 
     (state,) = (await ask(env_in(tmp_path)))["state"]
@@ -274,19 +277,18 @@ async def test_a_login_that_is_refused_points_at_the_credentials(tmp_path: Path)
 
 async def test_rest_and_stream_down_at_once_point_at_the_credentials(tmp_path: Path) -> None:
     """R267: "both fail"."""
-    health = {
-        "version": "1",
-        "simulated": False,
-        "reasons": ["rest_down", "stream_down:stocks", "key_missing", "new"],
-    }
-    async with Playground(tmp_path) as play:  # the port is any gateway's; its words are these
-        del play
-    described = list(doctor._described(health, {}, port=1))
+    reasons = ["rest_down", "stream_down:stocks", "key_missing", "new"]
+    health = {"version": "1", "simulated": False, "reasons": reasons}
+    async with program(http(200, msgspec.json.encode(health))) as port:
+        results = await ask(env_in(tmp_path, PORT=str(port)))
 
-    assert [result.verdict for result in described] == ["ok", "ok", *["fault"] * 5]
-    both = described[-1]
-    assert both.advice is not None
-    assert "MASSIVE_API_KEY" in both.advice
+    faults = [one for one in results["gateway"] if one.verdict == "fault"]
+    assert len(faults) == 4
+    assert faults[1].advice == "set MASSIVE_API_KEY and start it again"
+    assert faults[2].message == "new", "a reason of a later version"
+    assert faults[3].message == "neither the vendor's REST nor its stream works"
+    assert "MASSIVE_API_KEY" in str(faults[3])
+    assert results["gateway stocks"][0].verdict == "fault"
 
 
 # the vendors
@@ -425,7 +427,3 @@ async def test_a_gateway_of_the_real_vendor_keeps_its_connections(tmp_path: Path
     assert results["massive streams"][0].verdict == "skipped"
     assert results["massive REST"][0].verdict == "ok"
     assert any("holds the vendor's connections" in one.message for one in results["gateway"])
-
-
-def encoded(value: Any) -> Any:
-    return value

@@ -199,6 +199,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     def __init__(self, *args: Any, limits: Limits, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.access_log = False  # uvicorn asks the loggers, not its own setting
         self._limits = limits
         self._head_bytes = 0
         self._in_head = True

@@ -48,8 +48,8 @@ Factor = Annotated[float | None, Parameter(validator=Number(gt=0, lte=100_000))]
 
 FAULT_FOUND: Final = 1
 WRONG_USAGE: Final = 2
-INTERRUPTED: Final = 130
 READER_GONE: Final = 141  # as the shell has it for whoever dies of SIGPIPE
+# 130 is cyclopts' answer to a KeyboardInterrupt, as it is the shell's.
 
 _PATIENCE_S: Final = 1.0  # between the Ctrl-C that drains and the one that does not wait
 
@@ -65,8 +65,6 @@ def main() -> NoReturn:
     except BrokenPipeError:
         _forget_readers()
         status = READER_GONE
-    except KeyboardInterrupt:
-        status = INTERRUPTED
     sys.exit(status)
 
 
@@ -380,21 +378,25 @@ def _run(program: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
 
+        def listen(do: Callable[[], object]) -> None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt does
+                    loop.add_signal_handler(number, do)
+
         def told() -> None:
             stop.set()
-            loop.call_later(_PATIENCE_S, _each_signal, loop.remove_signal_handler)
+            loop.call_later(_PATIENCE_S, listen, _give_up)
 
-        _each_signal(lambda number: loop.add_signal_handler(number, told))
+        listen(told)
         await program(stop)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(until_told())
 
 
-def _each_signal(do: Callable[[int], object]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt will do
-            do(number)
+def _give_up() -> None:
+    logging.disable()  # every request that is cut would log a traceback
+    raise KeyboardInterrupt
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

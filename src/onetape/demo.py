@@ -55,8 +55,9 @@ async def running(config: Config, *, write: Write) -> AsyncGenerator[Demo]:
         if _is_named(config, "ONETAPE_STATE_DIR"):
             state_dir = config.gateway.state_dir
         else:
-            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="onetape-demo-"))
-            state_dir = Path(directory)
+            directory = await asyncio.to_thread(_temporary_directory)
+            stack.push_async_callback(asyncio.to_thread, directory.cleanup)
+            state_dir = Path(directory.name)
         key = await asyncio.to_thread(_new_key, state_dir)
         stack.push_async_callback(asyncio.to_thread, _revoke, state_dir, key)
         gateway = await _gateway(stack, _aimed_at(simulator, config, state_dir), write)
@@ -193,6 +194,10 @@ async def _gateway(stack: AsyncExitStack, config: Config, write: Write) -> Gatew
         anywhere = msgspec.structs.replace(chosen, port=0)
         config = msgspec.structs.replace(config, gateway=anywhere)
         return await stack.enter_async_context(Gateway(config, write=write, simulated=True))
+
+
+def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="onetape-demo-")
 
 
 def _new_key(state_dir: Path) -> NewKey:

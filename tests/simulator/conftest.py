@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
-from blockbuster import BlockBuster
 from starlette.testclient import TestClient
 
 from onetape.simulator.market import Hours, Market, SimClock
@@ -57,17 +56,6 @@ class Rest:
     def rows(self, url: str, *, key: str = "sim-key") -> list[Any]:
         """Concatenate the results of all pages."""
         return [row for page in self.pages(url, key=key) for row in page.get("results", [])]
-
-
-@pytest.fixture(autouse=True)
-def threads_may_lock(blockbuster: BlockBuster) -> None:
-    """Let the loop wait the microseconds that handing work to a thread may take.
-
-    So does coverage, whose tracer waits for its own lock when a thread is traced too.
-    """
-    lock = blockbuster.functions["threading.Lock.acquire"]
-    lock.can_block_in("anyio/_backends/_asyncio.py", "run_sync_in_worker_thread")
-    lock.can_block_in("coverage/collector.py", "lock_data")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ Nothing else constructs things of other floors, and nothing here does any work.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -111,6 +111,7 @@ class Gateway:
     Args:
         config: All settings; `massive.api_key` must be set.
         write: Takes finished log lines, from any thread.
+        lines_dropped: Says how many of them it had to drop; a metric.
         simulated: Whether the vendor is the simulator; health says so.
     """
 
@@ -120,6 +121,7 @@ class Gateway:
         *,
         clock: Clock | None = None,
         write: Write = lambda line: None,
+        lines_dropped: Callable[[], int] = lambda: 0,
         simulated: bool = False,
     ) -> None:
         if config.massive.api_key is None:
@@ -128,6 +130,7 @@ class Gateway:
         self._key = config.massive.api_key
         self._clock = clock or SystemClock()
         self._write = write
+        self._lines_dropped = lines_dropped
         self._simulated = simulated
         self._stack = AsyncExitStack()
         self._is_draining = False
@@ -321,6 +324,7 @@ class Gateway:
         self._telemetry.observe_auth(self._auth.statistics())
         self._telemetry.observe_rest(self._rest.statistics())
         self._telemetry.observe_clients(self._proxy.spent())
+        self._telemetry.log_lines_dropped.put(self._lines_dropped())
 
     def _rest_facts(self) -> RestFacts:
         rest = self._rest.statistics()
