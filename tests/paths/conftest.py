@@ -13,6 +13,13 @@ IMPORTED = (Gateway, Simulator)
 
 
 @pytest.fixture
+async def calm(tmp_path: Path) -> AsyncIterator[Playground]:
+    """At the market's own pace, where a year of bars is quickly made."""
+    async with Playground(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
 async def play(tmp_path: Path) -> AsyncIterator[Playground]:
     async with Playground(tmp_path, simulator=SimulatorSettings(rate=20)) as running:
         yield running

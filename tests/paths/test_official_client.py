@@ -80,12 +80,12 @@ QUESTIONS: dict[str, Callable[[Any], Any]] = {
 
 
 async def test_every_rest_method_answers_through_the_gateway_as_at_the_vendor(
-    play: Playground,
+    calm: Playground,
 ) -> None:
     """R39-R55: the same call at the vendor gives the same kind of answer."""
-    key = await play.key()
-    through = client_of(play, key)
-    direct = RESTClient(api_key=play.simulator.key, base=play.simulator.url, retries=0)
+    key = await calm.key()
+    through = client_of(calm, key)
+    direct = RESTClient(api_key=calm.simulator.key, base=calm.simulator.url, retries=0)
 
     def compare() -> None:
         for name, question in QUESTIONS.items():
@@ -99,7 +99,7 @@ async def test_every_rest_method_answers_through_the_gateway_as_at_the_vendor(
     await asyncio.to_thread(compare)
 
 
-async def test_pages_follow_each_other_through_the_gateway(play: Playground) -> None:
+async def test_pages_follow_each_other_through_the_gateway(calm: Playground) -> None:
     """R42: nothing missing, nothing twice, and the vendor's host never shown."""
 
     def read(client: RESTClient) -> tuple[list[str], list[str]]:
@@ -107,31 +107,31 @@ async def test_pages_follow_each_other_through_the_gateway(play: Playground) -> 
         large = [row.ticker for row in first(client.list_options_contracts("SPY", limit=1000), 300)]
         return small, large
 
-    small, large = await ask(play, read)
+    small, large = await ask(calm, read)
 
     assert len(small) == 300
     assert small == large
-    assert play.simulator.state().rest_requests >= 300 // 7
+    assert calm.simulator.state().rest_requests >= 300 // 7
 
 
-async def test_a_bad_key_is_refused_in_words(play: Playground) -> None:
+async def test_a_bad_key_is_refused_in_words(calm: Playground) -> None:
     """C7."""
 
     def refused(_: RESTClient) -> str:
         with pytest.raises(BadResponse) as refusal:
-            client_of(play, "wrong").get_last_trade("SPY")
+            client_of(calm, "wrong").get_last_trade("SPY")
         return str(refusal.value)
 
-    assert '"code":"token_invalid"' in await ask(play, refused)
+    assert '"code":"token_invalid"' in await ask(calm, refused)
 
 
-async def test_an_unknown_ticker_is_the_vendors_own_error(play: Playground) -> None:
+async def test_an_unknown_ticker_is_the_vendors_own_error(calm: Playground) -> None:
     def refused(client: RESTClient) -> str:
         with pytest.raises(BadResponse) as refusal:
             client.get_last_trade("NOSUCH")
         return str(refusal.value)
 
-    assert '"status":"NOT_FOUND"' in await ask(play, refused)
+    assert '"status":"NOT_FOUND"' in await ask(calm, refused)
 
 
 class Listener:
