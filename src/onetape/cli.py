@@ -138,7 +138,9 @@ def serve() -> int:
         log = event_log(sink.write, renderer, level=chosen.log_level)
         async with contextlib.AsyncExitStack() as stack:
             with listening("PORT", host=chosen.host, port=chosen.port):
-                gateway = await stack.enter_async_context(Gateway(config, write=sink.write))
+                gateway = await stack.enter_async_context(
+                    Gateway(config, write=sink.write, lines_dropped=lambda: sink.dropped)
+                )
             log.info("gateway.serving", url=gateway.url, version=__version__)
             await stop.wait()
             log.info("gateway.draining")

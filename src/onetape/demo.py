@@ -29,6 +29,7 @@ from onetape.ports import listening
 from onetape.simulator.app import Simulator, SimulatorSettings
 from onetape.simulator.market import Hours
 
+LIVELY = 5.0  # times the market's own pace: a demo should move
 KEY_RATE_PER_MINUTE = 6_000  # the raw proxy's default is for strangers; this key is yours
 DRAIN_S = 1.0  # Ctrl-C ends a demo in less than 2 s, whoever is connected
 WATCHED = (Topic("V.I:SPX"), Topic("V.I:NDX"), Topic("V.I:VIX"))
@@ -154,7 +155,7 @@ async def _simulator(stack: AsyncExitStack, config: Config) -> Simulator:
         port=port,
         seed=simulator.seed,
         speed=simulator.speed,
-        rate=simulator.rate,
+        rate=simulator.rate if _is_named(config, "ONETAPE_SIM_RATE") else LIVELY,
         hours=Hours(simulator.hours),
         extra=simulator.symbols,
     )
