@@ -2,6 +2,7 @@
 # Build the wheel and use it as a user would: alone, in clean environments.
 set -eu
 bin=$1
+root=$(pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$bin/uv" build -q --wheel --out-dir "$work"
@@ -16,9 +17,21 @@ for absent in ("starlette", "uvicorn", "numpy", "structlog"):
     assert importlib.util.find_spec(absent) is None, absent
 PY
 )
+# Its command works as far as it goes, and says what the rest needs.
+mkdir "$work/empty"
+(
+    cd "$work/empty"
+    ../client/bin/onetape --version
+    env -u MASSIVE_API_KEY ../client/bin/onetape check-env >found && exit 1
+    grep -q '^MASSIVE_API_KEY: missing' found
+    ../client/bin/onetape check-config >found
+    ../client/bin/onetape demo 2>said && exit 1
+    grep -q "pip install 'onetape\[gateway,simulator\]'" said
+    test "$(wc -l <said)" -eq 1
+)
 
-# The gateway: the demo starts, answers and stops.
+# The gateway: the demo starts, answers, streams and stops.
 "$bin/uv" venv -q --python "$bin/python" "$work/gateway"
 "$bin/uv" pip install -q --python "$work/gateway/bin/python" -c constraints.txt "$wheel[gateway,simulator]"
-"$work/gateway/bin/python" scripts/demo_smoke.py "$work/gateway/bin/onetape"
+(cd "$work/empty" && ../gateway/bin/python "$root/scripts/demo_smoke.py" "$work/gateway/bin/onetape")
 echo "wheel: ok"

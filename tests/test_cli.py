@@ -264,8 +264,7 @@ async def test_demo_prints_three_commands_that_work_when_pasted(tmp_path: Path) 
         await prints_values(tmp_path, pasted)
 
         ended, took_s = await demo.stop(signal.SIGINT)
-        assert (ended, took_s < 2) == (0, True), demo.err
-        assert "Traceback" not in demo.err
+        assert (ended, took_s < 2, demo.err) == (0, True, "")
 
 
 async def prints_values(directory: Path, pasted: str) -> None:
@@ -288,7 +287,7 @@ async def prints_values(directory: Path, pasted: str) -> None:
 
 
 def test_a_demo_whose_reader_went_away_ends_quietly(tmp_path: Path) -> None:
-    """R56: the same as `onetape demo | head -1`, with the vendor's key set."""
+    """As `onetape demo | head -1`, with the vendor's key set."""
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "onetape", "demo"]
     variables = environment(tmp_path, PORT="0", MASSIVE_API_KEY=CANARY, ONETAPE_HOST="0.0.0.0")
@@ -367,7 +366,7 @@ async def listener_on(url: str, key: str) -> AsyncGenerator[ClientConnection]:
 
 
 async def test_serve_serves_drains_and_never_says_the_key(tmp_path: Path) -> None:
-    """R57, R108: a client is asked to come back; the log is JSON, line for line."""
+    """A client is asked to come back; the log is JSON, line for line."""
     secret = run(tmp_path, "keys", "create", "laptop").stdout.strip()
     async with Simulator(CANARY_VENDOR) as simulator:
         variables = aimed_at(simulator, ONETAPE_LOG_FORMAT="json", MASSIVE_PROXY_TOKEN=TOKEN)
@@ -542,7 +541,7 @@ def test_rotating_leaves_older_tokens_their_time_unless_they_leaked(command: Com
 
 
 async def test_revoking_closes_the_keys_open_sockets_within_a_second(tmp_path: Path) -> None:
-    """W-14: by the command line, in another process than the gateway."""
+    """By the command line, in another process than the gateway."""
     async with Playground(tmp_path / "state") as play:
         key = await play.key()
         async with connect(f"ws://{play.gateway.netloc}/indices") as client:
@@ -596,7 +595,7 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], int, str]] = {
 def test_check_env_names_what_is_wrong_and_shows_no_value(
     tmp_path: Path, variables: dict[str, str], status: int, said: str
 ) -> None:
-    """R24, C8, C30."""
+    """R24, C8, C30, W-14."""
     done = run(tmp_path, "check-env", **variables)
 
     assert done.returncode == status

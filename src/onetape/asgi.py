@@ -54,6 +54,7 @@ WebSocketRoute = Callable[[WSUpgradeRequest, str], Upgrade]
 # adapter is no `logging.Logger`, so it makes none; our own lines are the canonical ones.
 _picows_log: Final = logging.LoggerAdapter(logging.getLogger("onetape.picows"))
 logging.getLogger("onetape.picows").setLevel(logging.WARNING)
+logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # our own events say what it would
 
 
 class Limits(NamedTuple):

@@ -281,7 +281,7 @@ class KeyStore:
             if record.revoked_ns is None and name_or_id in {record.key_id, record.name}:
                 break
         else:
-            raise NotFound(f"no live key is named {name_or_id!r}")
+            raise NotFound("no live key has this name or id")
         with self._transaction() as database:
             database.execute(
                 "UPDATE keys SET revoked_ns = ? WHERE key_id = ?", (now_ns, record.key_id)
