@@ -78,6 +78,9 @@ QUESTIONS: dict[str, Callable[[Any], Any]] = {
 }
 """Every method of section 6.1.4 of the vendor facts."""
 
+MAY_BE_EMPTY = {"get_snapshot_direction"}
+"""Gainers need a volume that nobody has yet in the first hours of a market day."""
+
 
 async def test_every_rest_method_answers_through_the_gateway_as_at_the_vendor(
     calm: Playground,
@@ -91,7 +94,7 @@ async def test_every_rest_method_answers_through_the_gateway_as_at_the_vendor(
         for name, question in QUESTIONS.items():
             answer, expected = question(through), question(direct)
             assert type(answer) is type(expected), name
-            assert answer, name
+            assert answer or name in MAY_BE_EMPTY, name
             if isinstance(answer, list):
                 assert len(answer) == len(expected), name
                 assert type(answer[0]) is type(expected[0]), name
