@@ -96,8 +96,7 @@ async def test_every_rest_method_answers_through_the_gateway_as_at_the_vendor(
             assert type(answer) is type(expected), name
             assert answer or name in MAY_BE_EMPTY, name
             if isinstance(answer, list):
-                assert len(answer) == len(expected), name
-                assert type(answer[0]) is type(expected[0]), name
+                assert [type(row) for row in answer] == [type(row) for row in expected], name
 
     await asyncio.to_thread(compare)
 
