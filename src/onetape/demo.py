@@ -24,7 +24,7 @@ from onetape.gateway.logs import Write
 from onetape.massive.notices import FeedPolicy
 from onetape.massive.stream import MassiveWebSocket
 from onetape.massive.wire_stream import Split, decode
-from onetape.model import AssetClass, IndexValue, Topic
+from onetape.model import AssetClass, Quote, Topic
 from onetape.ports import listening
 from onetape.simulator.app import Simulator, SimulatorSettings
 from onetape.simulator.market import Hours
@@ -76,8 +76,8 @@ async def watch(demo: Demo, show: Callable[[str], None]) -> None:
         events += len(split.raws)
         for topic, raw in zip(split.topics, split.raws, strict=True):
             datum = decode(topic, raw, received_ns=clock.now_ns(), simulated=True)
-            if isinstance(datum, IndexValue):
-                values[datum.symbol.removeprefix("I:")] = datum.value
+            if isinstance(datum, Quote) and datum.last is not None:
+                values[datum.symbol.removeprefix("I:")] = datum.last
 
     stream = MassiveWebSocket(
         url=f"ws://{demo.netloc}/{AssetClass.INDICES}",

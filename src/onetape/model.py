@@ -5,10 +5,14 @@ the exchange, `received_ns` when we learned of it. What the vendor left out is
 `None`, never 0.
 """
 
+from collections.abc import Mapping
+from datetime import date
 from enum import StrEnum
 from typing import NewType
 
 import msgspec
+
+from onetape.provenance import Quality, Source
 
 Topic = NewType("Topic", str)
 """One channel of one symbol in the vendor's form: `Q.O:SPY251219C00650000`, `V.I:SPX`, `T.*`."""
@@ -33,17 +37,29 @@ class ContractType(StrEnum):
 
 
 class Datum(msgspec.Struct, frozen=True, kw_only=True):
-    """What every market datum carries: what it is about, when, and from whom."""
+    """What every market datum carries: what it is about, when, from whom, and how it came."""
 
     symbol: str
-    event_ns: int
+    event_ns: int | None
     received_ns: int
     provider: str
+    source: Source = Source.STREAM
     simulated: bool = False
+    delayed: bool = False
+    quality: Quality | None = None
+
+    def age_s(self, now_ns: int) -> float | None:
+        """Return how old it is at an instant, by the exchange's time; None without one."""
+        return None if self.event_ns is None else (now_ns - self.event_ns) / 1e9
 
 
 class Quote(Datum, frozen=True, kw_only=True, tag="quote"):
-    """The best bid and offer of one symbol; prices in dollars, sizes as the vendor sent them."""
+    """What a symbol is worth: the best bid and offer, the last price, the day so far.
+
+    Prices in dollars (an index: points), sizes in contracts or shares. Each source
+    has only some of it: a streamed option quote has no last price, an index has no
+    bid. What is not there is None.
+    """
 
     bid: float | None = None
     ask: float | None = None
@@ -52,11 +68,42 @@ class Quote(Datum, frozen=True, kw_only=True, tag="quote"):
     bid_exchange: int | None = None
     ask_exchange: int | None = None
     sequence: int | None = None
+    last: float | None = None
+    last_size: float | None = None
+    open: float | None = None
+    high: float | None = None
+    low: float | None = None
+    previous_close: float | None = None
+    change: float | None = None
+    change_percent: float | None = None
+    volume: float | None = None
+    vwap: float | None = None
+    market_status: str | None = None
+
+    @property
+    def mid(self) -> float | None:
+        """Midway between bid and ask; None unless both are there."""
+        if self.bid is None or self.ask is None:
+            return None
+        return (self.bid + self.ask) / 2
+
+    @property
+    def spread(self) -> float | None:
+        """What the ask is above the bid; negative when crossed."""
+        if self.bid is None or self.ask is None:
+            return None
+        return self.ask - self.bid
+
+    @property
+    def price(self) -> float | None:
+        """The last price; without one, the middle of the market."""
+        return self.mid if self.last is None else self.last
 
 
 class Trade(Datum, frozen=True, kw_only=True, tag="trade"):
     """One print: price in dollars, size in contracts or shares."""
 
+    event_ns: int
     price: float
     size: float
     exchange: int | None = None
@@ -67,6 +114,7 @@ class Trade(Datum, frozen=True, kw_only=True, tag="trade"):
 class Bar(Datum, frozen=True, kw_only=True, tag="bar"):
     """One aggregate window `[event_ns, end_ns)`. Index bars have no volume: None, not 0."""
 
+    event_ns: int
     end_ns: int
     open: float
     high: float
@@ -74,9 +122,127 @@ class Bar(Datum, frozen=True, kw_only=True, tag="bar"):
     close: float
     volume: float | None = None
     vwap: float | None = None
+    trades: int | None = None
 
 
-class IndexValue(Datum, frozen=True, kw_only=True, tag="index_value"):
-    """The published value of an index, in index points."""
+class Greeks(msgspec.Struct, frozen=True, kw_only=True):
+    """How an option's price moves. None where the source gives none.
 
+    `delta` per dollar, `gamma` per dollar squared, `theta` in dollars a calendar day,
+    `vega` per volatility point (0.01), `rho` per percentage point of interest.
+    """
+
+    delta: float | None = None
+    gamma: float | None = None
+    theta: float | None = None
+    vega: float | None = None
+    rho: float | None = None
+    provider: str
+    source: Source = Source.REST
+    event_ns: int | None = None
+
+
+class OptionContract(msgspec.Struct, frozen=True, kw_only=True):
+    """The terms of one listed option; symbols in the vendor's form (`O:…`, `I:SPX`)."""
+
+    symbol: str
+    root: str
+    underlying: str
+    expiration: date
+    strike: float
+    contract_type: ContractType
+    exercise_style: str | None = None
+    shares_per_contract: float | None = None
+
+
+class OptionSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """One contract of a chain, with its market. `implied_volatility` is a fraction: 0.2 is 20 %."""
+
+    contract: OptionContract
+    quote: Quote
+    last_trade: Trade | None = None
+    greeks: Greeks | None = None
+    implied_volatility: float | None = None
+    open_interest: float | None = None
+    volume: float | None = None
+    break_even: float | None = None
+    quality: Quality | None = None
+
+    @property
+    def symbol(self) -> str:
+        """The contract's symbol."""
+        return self.contract.symbol
+
+    @property
+    def spread_percent(self) -> float | None:
+        """The spread in percent of the middle; None when there is no positive middle."""
+        spread, mid = self.quote.spread, self.quote.mid
+        return None if spread is None or not mid or mid < 0 else 100 * spread / mid
+
+
+class OptionChain(msgspec.Struct, frozen=True, kw_only=True):
+    """The contracts on one underlying, by expiration, strike and type (calls first)."""
+
+    underlying: str
+    underlying_price: float | None
+    contracts: tuple[OptionSnapshot, ...]
+    received_ns: int
+    provider: str
+    source: Source = Source.REST
+    underlying_event_ns: int | None = None
+    partial: tuple[str, ...] = ()
+    """What is missing, in words: an expiration that failed, pages that were not read."""
+    dropped: Mapping[str, int] = {}
+    """How many rows were left out, by reason code."""
+    delayed: bool = False
+    simulated: bool = False
+    quality: Quality | None = None
+
+    @property
+    def expirations(self) -> tuple[date, ...]:
+        """The expirations of the chain, soonest first."""
+        return tuple(sorted({one.contract.expiration for one in self.contracts}))
+
+
+class IndicatorValue(msgspec.Struct, frozen=True, kw_only=True):
+    """One value of an indicator at the start of its window."""
+
+    event_ns: int
     value: float
+
+
+class Timeframe(msgspec.Struct, frozen=True, kw_only=True):
+    """An index over one bar length: its bars, and indicators by name."""
+
+    length: str
+    bars: tuple[Bar, ...]
+    indicators: Mapping[str, float | None] = {}
+    provider: str
+    updated_ns: int
+
+
+class IndexSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """An index now, and over several bar lengths (`1m`, `5m`, `15m`, `1h`, `1d`) if asked for."""
+
+    symbol: str
+    quote: Quote
+    timeframes: Mapping[str, Timeframe] = {}
+    quality: Quality | None = None
+
+
+class MarketStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the exchanges are doing: `open`, `pre`, `after` or `closed`."""
+
+    session: str
+    event_ns: int
+    received_ns: int
+    provider: str
+    next_open_ns: int | None = None
+    next_close_ns: int | None = None
+    exchanges: Mapping[str, str] = {}
+    simulated: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the regular session is on."""
+        return self.session == "open"

@@ -5,7 +5,7 @@ from hypothesis import given, strategies as st
 from onetape.errors import InvalidFrame, InvalidTopic
 from onetape.massive import wire_stream
 from onetape.massive.wire_stream import Action, Split, parse_params
-from onetape.model import Bar, IndexValue, Quote, Topic, Trade
+from onetape.model import Bar, Quote, Topic, Trade
 
 CONNECTED = b'[{"ev":"status","status":"connected","message":"Connected Successfully"}]'
 TRADE = b'[{"ev":"T","sym":"O:AMC210827C00037000","x":65,"p":1.54,"s":1,"c":[233],"t":1629820676333,"q":651921857}]'
@@ -89,8 +89,8 @@ def test_an_index_bar_has_no_volume_rather_than_none_of_it() -> None:
 def test_an_index_value_and_a_channel_without_a_model() -> None:
     value = wire_stream.decode(*only(VALUE), received_ns=5, simulated=True)
 
-    assert isinstance(value, IndexValue)
-    assert (value.value, value.simulated) == (3988.5, True)
+    assert isinstance(value, Quote)
+    assert (value.last, value.bid, value.simulated) == (3988.5, None, True)
     assert wire_stream.decode(*only(LULD), received_ns=5) is None
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, cast
 import msgspec
 
 from onetape.errors import InvalidFrame, InvalidTopic
-from onetape.model import AssetClass, Bar, IndexValue, Quote, Topic, Trade
+from onetape.model import AssetClass, Bar, Quote, Topic, Trade
 
 CHANNELS: Final[Mapping[AssetClass, frozenset[str]]] = {
     AssetClass.OPTIONS: frozenset({"T", "Q", "A", "AM", "FMV"}),
@@ -295,8 +295,10 @@ _value = msgspec.json.Decoder(_Value)
 
 def decode(
     topic: Topic, raw: bytes, *, received_ns: int, simulated: bool = False
-) -> Quote | Trade | Bar | IndexValue | None:
+) -> Quote | Trade | Bar | None:
     """Read one event; None for channels without a model here (LULD, NOI, FMV).
+
+    The value of an index is a quote that has a last price and nothing else.
 
     Raises:
         InvalidFrame: a field is missing or of another type.
@@ -319,7 +321,7 @@ def decode(
                 return _as_bar(_aggregate.decode(element), common)
             case "V":
                 value = _value.decode(element)
-                return IndexValue(event_ns=value.t * _MS, value=value.val, **common)
+                return Quote(event_ns=value.t * _MS, last=value.val, **common)
             case _:
                 return None
     except msgspec.DecodeError as error:
