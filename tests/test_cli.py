@@ -23,7 +23,7 @@ from onetape.cli import app, main
 from onetape.clock import SystemClock
 from onetape.gateway.app import Gateway
 from onetape.gateway.keys import FILE_NAME
-from onetape.settings import TABLE
+from onetape.setting_table import TABLE
 from onetape.simulator.app import Simulator, SimulatorSettings
 from onetape.simulator.massive.accounts import ADVANCED, Account, Plan
 from onetape.testing import Playground

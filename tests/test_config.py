@@ -20,7 +20,7 @@ from onetape.config import (
 )
 from onetape.errors import ConfigInvalid
 from onetape.model import AssetClass
-from onetape.settings import TABLE
+from onetape.setting_table import TABLE
 
 KEY = "kQ7vR2mX9pL4wZ8tB6nC3yH5"
 TOKEN = "tW9sD4fG7hJ2kL5qE8rU3iO6"

@@ -26,28 +26,28 @@ from dotenv.parser import parse_stream
 
 from onetape.errors import ConfigInvalid
 from onetape.secret import Secret
+from onetape.setting_table import SECTIONS, TABLE, Row, SettingDescription, describe
 from onetape.settings import (
-    SECTIONS,
-    TABLE,
     CacheConfig,
+    ClientConfig,
     Config,
     GatewayConfig,
+    HubConfig,
     MassiveConfig,
     Origin,
-    Row,
-    SettingDescription,
     SimulatorConfig,
     TradierConfig,
     UpstreamConfig,
-    describe,
 )
 
 __all__ = [
     "CacheConfig",
+    "ClientConfig",
     "Config",
     "Finding",
     "FindingStatus",
     "GatewayConfig",
+    "HubConfig",
     "MassiveConfig",
     "Origin",
     "Secret",

@@ -17,7 +17,8 @@ OnetapeError                  internal
 │   │   ├── TokenInvalid      token_invalid
 │   │   ├── TokenExpired      token_expired: mint another and try again
 │   │   └── TokenRevoked      token_revoked
-│   └── NotEntitled           not_entitled: the credential's scopes do not cover this
+│   ├── NotEntitled           not_entitled: the credential's scopes do not cover this
+│   └── NotConnected          not_connected: the client was not connected, or no longer is
 ├── Throttled                 throttled: the caller is early; wait `retry_after_s`
 ├── UpstreamError             the vendor is at fault
 │   ├── UpstreamDown          upstream_down: refused, reset, 5xx, or an open breaker
@@ -26,6 +27,12 @@ OnetapeError                  internal
 │   ├── UpstreamForbidden     upstream_forbidden: the vendor's 401 or 403 to our key
 │   ├── UpstreamThrottled     upstream_throttled: the vendor's 429
 │   └── UpstreamEvicted       upstream_evicted: another login took our connection
+├── DataProviderError         provider_failed: of one provider or of all; holds what each said
+│   ├── MassiveApiError       MASSIVE_API_ERROR
+│   ├── TradierApiError       TRADIER_API_ERROR
+│   ├── MaxRetriesExceeded    MAX_RETRIES_EXCEEDED: asked as often as is decent
+│   ├── ContractNotFound      CONTRACT_NOT_FOUND: an answer, not a failure of the provider
+│   └── AllProvidersFailed    ALL_PROVIDERS_FAILED: nobody answered; every cause is there
 ├── SubscriptionFailed        subscription_failed: the upstream does not carry the topic
 └── StreamClosed              stream_closed: the live stream ended
     ├── AuthTimeout           auth_timeout: no credential arrived in time
@@ -33,12 +40,12 @@ OnetapeError                  internal
     ├── SlowReader            slow_reader: we cut a reader that could not keep up
     └── ShuttingDown          shutting_down: the gateway drains; come back
 
-`code` is public: it travels on both wires and in metrics and never changes
+The five codes in capitals are those of the data layer we come from. `code` is public: it travels on both wires and in metrics and never changes
 meaning. HTTP statuses and close codes are not here; `gateway.replies` owns them.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import ClassVar, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 
 class OnetapeError(Exception):
@@ -150,6 +157,12 @@ class NotEntitled(RequestError):
     code = "not_entitled"
 
 
+class NotConnected(RequestError):
+    """The client was not connected, or no longer is: `async with`, or `connect` first."""
+
+    code = "not_connected"
+
+
 class Throttled(OnetapeError):
     """The caller is early: try again after `retry_after_s` seconds."""
 
@@ -201,6 +214,75 @@ class UpstreamEvicted(UpstreamError):
     code = "upstream_evicted"
 
 
+class DataProviderError(OnetapeError):
+    """A provider did not do what was asked of it.
+
+    `provider` is who, `status` the HTTP status if there was one, and `causes` what
+    went wrong beneath, one error for each provider or attempt.
+    """
+
+    code = "provider_failed"
+    retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str | None = None,
+        status: int | None = None,
+        causes: Sequence[Exception] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.provider = provider
+        self.status = status
+        self.causes = tuple(causes)
+        if self.causes:
+            self.__cause__ = self.causes[-1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Describe the error for JSON: no traceback, and nothing but what we said ourselves."""
+        return {
+            "code": self.code,
+            "message": str(self),
+            "provider": self.provider,
+            "status": self.status,
+            "retry_after_s": self.retry_after_s,
+            "causes": [_described(cause) for cause in self.causes],
+        }
+
+
+class MassiveApiError(DataProviderError):
+    """Massive failed, or its answer is worth nothing."""
+
+    code = "MASSIVE_API_ERROR"
+
+
+class TradierApiError(DataProviderError):
+    """Tradier failed, or its answer is worth nothing."""
+
+    code = "TRADIER_API_ERROR"
+
+
+class MaxRetriesExceeded(DataProviderError):
+    """A provider was asked as often as is decent and answered nothing of use."""
+
+    code = "MAX_RETRIES_EXCEEDED"
+
+
+class ContractNotFound(DataProviderError):
+    """There is no such contract: an answer, and no fault of the provider."""
+
+    code = "CONTRACT_NOT_FOUND"
+    retryable = False
+
+
+class AllProvidersFailed(DataProviderError):
+    """Nobody answered; `causes` has what each of them said."""
+
+    code = "ALL_PROVIDERS_FAILED"
+
+
 class SubscriptionFailed(OnetapeError):
     """The upstream does not carry the topic."""
 
@@ -236,6 +318,14 @@ class ShuttingDown(StreamClosed):
     """The gateway drains; come back."""
 
     code = "shutting_down"
+
+
+def _described(cause: Exception) -> dict[str, Any]:
+    if isinstance(cause, DataProviderError):
+        return cause.as_dict()
+    if isinstance(cause, OnetapeError):
+        return {"code": cause.code, "message": str(cause)}
+    return {"code": OnetapeError.code, "message": type(cause).__name__}  # its text is not ours
 
 
 def _tree(root: type[OnetapeError]) -> Iterator[type[OnetapeError]]:

@@ -1,33 +1,24 @@
-"""Every setting, as one table: the Structs below.
+"""Every setting: a section is a Struct, a setting is a field of it.
 
-Each field says its variable, its bounds and its sentence; what is derived from them
-is loading and its errors, `describe` and `docs/config.md` (held by a test). How the
-values are found is in `onetape.config`, which also gives out these names.
+Each field says its variable, its bounds and its sentence; all else is derived from
+them. `setting_table` makes one table of all, `onetape.config` finds the values and
+also gives out these names.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
-from typing import (
-    Annotated,
-    Any,
-    Final,
-    Literal,
-    NamedTuple,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
+from onetape.errors import InvalidSymbol
 from onetape.model import AssetClass
 from onetape.secret import Secret
-from onetape.symbols import INDICES
+from onetape.symbols import INDICES, normalize_symbol
 
 
 class Origin(StrEnum):
@@ -104,6 +95,13 @@ def _names(texts: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _symbols(texts: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(map(normalize_symbol, texts)))
+    except InvalidSymbol as error:
+        raise ValueError from error
+
+
 _Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 _Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 _SomeSeconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -165,6 +163,15 @@ class TradierConfig(_Section, frozen=True, kw_only=True):
             expects="an https:// URL without user, query or fragment",
         ),
     ] = "https://api.tradier.com/v1"
+    socket_url: Annotated[
+        str,
+        Setting(
+            "TRADIER_SOCKET_URL",
+            "Where Tradier's WebSocket is; its sandbox has none.",
+            check=_url("wss", "ws"),
+            expects="a wss:// URL without user, query or fragment",
+        ),
+    ] = "wss://ws.tradier.com/v1/markets/events"
 
 
 class GatewayConfig(_Section, frozen=True, kw_only=True):
@@ -431,6 +438,47 @@ class SimulatorConfig(_Section, frozen=True, kw_only=True):
     ] = ()
 
 
+class HubConfig(_Section, frozen=True, kw_only=True):
+    """The gateway's own view of the market: what it watches, and how often it looks."""
+
+    watchlist: Annotated[
+        tuple[str, ...],
+        Setting(
+            "ONETAPE_WATCHLIST",
+            "Stocks and indices whose chains and quotes the gateway keeps at hand.",
+            check=_symbols,
+            expects="a comma-separated list of symbols such as SPY,SPX",
+        ),
+    ] = ()
+    refresh_s: Annotated[
+        _SomeSeconds,
+        Setting(
+            "ONETAPE_REFRESH_S", "Seconds between two looks at what is watched and not streamed."
+        ),
+    ] = 5.0
+
+
+class ClientConfig(_Section, frozen=True, kw_only=True):
+    """How the commands that read market data reach a gateway."""
+
+    url: Annotated[
+        str,
+        Setting(
+            "ONETAPE_URL",
+            "The gateway that `onetape quote` and its kin ask.",
+            check=_url("https", "http"),
+            expects="an http:// or https:// URL without user, query or fragment",
+        ),
+    ] = "http://127.0.0.1:3000"
+    key: Annotated[
+        Secret | None,
+        Setting(
+            "ONETAPE_KEY",
+            "The client key they come in with; `onetape keys create` makes one.",
+        ),
+    ] = None
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All settings; every component receives the section it needs."""
 
@@ -440,140 +488,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     cache: CacheConfig = CacheConfig()
     upstream: UpstreamConfig = UpstreamConfig()
     simulator: SimulatorConfig = SimulatorConfig()
+    hub: HubConfig = HubConfig()
+    client: ClientConfig = ClientConfig()
     origins: Mapping[str, Origin] = {}
     """Where each variable was found; those not here have their default."""
     warnings: tuple[str, ...] = ()
     """Sentences for the start-up log; they hold no values."""
-
-
-class Row(NamedTuple):
-    """One setting of the table."""
-
-    section: str
-    field: str
-    hint: Any
-    """The annotated type, as msgspec converts to it."""
-    setting: Setting
-    default: Any
-
-    @property
-    def variable(self) -> str:
-        """Its name in the environment, which is how everything calls it."""
-        return self.setting.variable
-
-    @property
-    def key(self) -> str:
-        """Its name in `onetape.toml`."""
-        return f"{self.section}.{self.field}"
-
-    @property
-    def kind(self) -> Any:
-        """Its bare type, without what is in brackets."""
-        bare = self.hint.__origin__
-        return get_origin(bare) or bare
-
-    @property
-    def is_secret(self) -> bool:
-        """Whether its value is never shown."""
-        return self.hint.__origin__ == Secret | None
-
-    @property
-    def expected(self) -> str:
-        """What a value has to be, for "expected ..."."""
-        if self.setting.expects is not None:
-            return self.setting.expects
-        if self.is_secret:
-            return "a secret, without blanks"
-        if self.kind in (int, float):
-            return self._expected_number()
-        items = get_args(self.hint.__origin__)
-        if self.kind is Literal:
-            return "one of " + ", ".join(items)
-        if self.kind is tuple:
-            of = f" of {', '.join(items[0])}" if issubclass(items[0], StrEnum) else ""
-            return f"a comma-separated list{of}"
-        return {bool: "true or false", Path: "a path"}[self.kind]
-
-    def _expected_number(self) -> str:
-        noun = "a whole number" if self.kind is int else "a number"
-        (meta,) = (part for part in self.hint.__metadata__ if isinstance(part, Meta))
-        least = f"above {_show(meta.gt)}" if meta.gt is not None else f"at least {_show(meta.ge)}"
-        return f"{noun} {least} and at most {_show(meta.le)}"
-
-
-SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
-    "massive": MassiveConfig,
-    "tradier": TradierConfig,
-    "gateway": GatewayConfig,
-    "cache": CacheConfig,
-    "upstream": UpstreamConfig,
-    "simulator": SimulatorConfig,
-}
-
-
-def _rows() -> Iterator[Row]:
-    for section, cls in SECTIONS.items():
-        hints = get_type_hints(cls, include_extras=True)
-        defaults = cls()
-        for field in cls.__struct_fields__:
-            hint = hints[field]
-            (setting,) = (part for part in hint.__metadata__ if isinstance(part, Setting))
-            yield Row(section, field, hint, setting, getattr(defaults, field))
-
-
-TABLE: Final[tuple[Row, ...]] = tuple(_rows())
-"""Every setting there is, in the order of the documentation."""
-
-
-class SettingDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting for people; a secret's value is `***`."""
-
-    variable: str
-    alias: str | None
-    key: str
-    type: str
-    default: str
-    doc: str
-    secret: bool
-    value: str | None
-    origin: Origin
-
-
-def describe(config: Config | None = None) -> tuple[SettingDescription, ...]:
-    """Return every setting there is, with its present value when a config is given."""
-    return tuple(_described(row, config) for row in TABLE)
-
-
-def _described(row: Row, config: Config | None) -> SettingDescription:
-    shown, origin = None, Origin.DEFAULT
-    if config is not None:
-        shown = _show(getattr(getattr(config, row.section), row.field))
-        origin = config.origins.get(row.variable, Origin.DEFAULT)
-    return SettingDescription(
-        variable=row.variable,
-        alias=row.setting.alias,
-        key=row.key,
-        type=row.expected,
-        default=row.setting.default or _show(row.default),
-        doc=row.setting.doc,
-        secret=row.is_secret,
-        value=shown,
-        origin=origin,
-    )
-
-
-def _show(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case bool():
-            return str(value).lower()
-        case float():
-            return f"{value:g}"
-        case dict():
-            pairs = cast("dict[str, float]", value)
-            return ",".join(f"{name}={_show(number)}" for name, number in pairs.items())
-        case tuple():
-            return ",".join(map(str, cast("tuple[str, ...]", value)))
-        case _:
-            return str(value)
