@@ -175,9 +175,10 @@ class OptionSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def spread_percent(self) -> float | None:
-        """The spread in percent of the middle; None when there is no positive middle."""
+        """The spread in percent of the middle, to a millionth; None without a positive middle."""
         spread, mid = self.quote.spread, self.quote.mid
-        return None if spread is None or not mid or mid < 0 else 100 * spread / mid
+        # 1.01 - 0.99 is not 0.02 in floats, and a bound of 2 % shall hold for it.
+        return None if spread is None or not mid or mid < 0 else round(100 * spread / mid, 6)
 
 
 class OptionChain(msgspec.Struct, frozen=True, kw_only=True):
