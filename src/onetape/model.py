@@ -8,11 +8,14 @@ the exchange, `received_ns` when we learned of it. What the vendor left out is
 from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
 import msgspec
 
 from onetape.provenance import Quality, Source
+
+if TYPE_CHECKING:
+    from onetape.rows import Rows
 
 Topic = NewType("Topic", str)
 """One channel of one symbol in the vendor's form: `Q.O:SPY251219C00650000`, `V.I:SPX`, `T.*`."""
@@ -195,6 +198,8 @@ class OptionChain(msgspec.Struct, frozen=True, kw_only=True):
     """What is missing, in words: an expiration that failed, pages that were not read."""
     dropped: Mapping[str, int] = {}
     """How many rows were left out, by reason code."""
+    listed: int | None = None
+    """How many contracts the provider has before any filter; None when it did not say."""
     delayed: bool = False
     simulated: bool = False
     quality: Quality | None = None
@@ -203,6 +208,13 @@ class OptionChain(msgspec.Struct, frozen=True, kw_only=True):
     def expirations(self) -> tuple[date, ...]:
         """The expirations of the chain, soonest first."""
         return tuple(sorted({one.contract.expiration for one in self.contracts}))
+
+    @property
+    def rows(self) -> "Rows[OptionSnapshot]":
+        """The contracts as rows, which have `to_polars` and `to_pandas`."""
+        from onetape.rows import Rows
+
+        return Rows(self.contracts, kind=OptionSnapshot, simulated=self.simulated)
 
 
 class IndicatorValue(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,3 +259,83 @@ class MarketStatus(msgspec.Struct, frozen=True, kw_only=True):
     def is_open(self) -> bool:
         """Whether the regular session is on."""
         return self.session == "open"
+
+
+class Flow(msgspec.Struct, frozen=True, kw_only=True):
+    """What the tape of an underlying's options says. Without a tape it is not available.
+
+    `pressure` is the share of volume bought at the offer, in percent; `score` 0 to 100.
+    """
+
+    underlying: str
+    available: bool
+    reason: str | None = None
+    """Why it is not available."""
+    provider: str
+    trades: int | None = None
+    volume: float | None = None
+    pressure: float | None = None
+    score: float | None = None
+    updated_ns: int | None = None
+    simulated: bool = False
+
+
+class ProviderHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """How one provider does. Times in ns UTC, durations in seconds."""
+
+    provider: str
+    enabled: bool = True
+    healthy: bool
+    status: str
+    """In a word: `ok`, `failing`, `open` (not asked for a while), `probing`, `disabled`."""
+    last_success_ns: int | None = None
+    last_failure_ns: int | None = None
+    last_failure: str | None = None
+    consecutive_errors: int = 0
+    requests: int = 0
+    failures: int = 0
+    fallbacks: int = 0
+    """How often another provider answered instead."""
+    response_time_s: float | None = None
+    mean_response_time_s: float | None = None
+    """Exponentially weighted."""
+
+
+class MarketDataTick(msgspec.Struct, frozen=True, kw_only=True):
+    """One update of the consolidated view: exactly one of its four parts changed."""
+
+    symbol: str
+    at_ns: int
+    sequence: int
+    chain: OptionChain | None = None
+    index: IndexSnapshot | None = None
+    equity: Quote | None = None
+    flow: Flow | None = None
+
+    def __post_init__(self) -> None:
+        """Hold the tick to one part.
+
+        Raises:
+            ValueError: none, or more than one.
+        """
+        if sum(part is not None for part in (self.chain, self.index, self.equity, self.flow)) != 1:
+            raise ValueError("a tick has exactly one of chain, index, equity and flow")
+
+    @property
+    def kind(self) -> str:
+        """Which part: `option`, `index`, `equity` or `flow`."""
+        parts = {"option": self.chain, "index": self.index, "equity": self.equity}
+        return next((kind for kind, part in parts.items() if part is not None), "flow")
+
+
+class MarketDataSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The consolidated view at one moment: by symbol, immutable, judged as a whole."""
+
+    at_ns: int
+    sequence: int
+    chains: Mapping[str, OptionChain] = {}
+    indices: Mapping[str, IndexSnapshot] = {}
+    equities: Mapping[str, Quote] = {}
+    flows: Mapping[str, Flow] = {}
+    quality: Quality | None = None
+    simulated: bool = False
