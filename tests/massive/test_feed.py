@@ -4,19 +4,20 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from onetape.errors import ConfigInvalid
-from onetape.massive.feed import (
+from onetape.errors import ConfigInvalid, TokenMissing
+from onetape.massive.feed import Feed
+from onetape.massive.notices import (
     Authenticated,
     AuthFailed,
     Connecting,
     Dial,
     Evicted,
-    Feed,
     FeedPolicy,
     Garbled,
     Hangup,
     Lost,
     Output,
+    PeerStatus,
     Ping,
     Restored,
     SendText,
@@ -25,7 +26,7 @@ from onetape.massive.feed import (
     TopicsLive,
     VendorStatus,
 )
-from onetape.massive.wire_stream import Split, array, status_event
+from onetape.massive.wire_stream import Batch, Split, Status, array, read, status_event
 from onetape.model import Topic
 
 X, Y, Z = Topic("T.O:X"), Topic("Q.O:Y"), Topic("AM.O:Z")
@@ -256,7 +257,9 @@ def test_a_credential_that_cannot_be_read_is_a_refused_login() -> None:
 
     outputs = bench.say(("connected", ""))
 
-    assert of(outputs, AuthFailed) == [AuthFailed(message="ONETAPE_MASSIVE_API_KEY is missing")]
+    assert of(outputs, AuthFailed) == [
+        AuthFailed(message="ONETAPE_MASSIVE_API_KEY is missing", code="config_invalid")
+    ]
     assert sent(outputs) == []
 
 
@@ -272,6 +275,208 @@ def test_what_the_vendor_says_of_the_credential_is_not_repeated() -> None:
     assert "s3cr3t" not in repr(told)
     assert "s3" not in repr(of(bench.seen, Garbled))
     assert "s3cr3t" not in repr(bench.feed)
+
+
+# the upstream is a gateway
+
+
+def refused() -> Bench:
+    bench = Bench()
+    bench.open()
+    bench.say(("connected", ""), ("auth_failed", "expired"))
+    bench.close(4401)
+    bench.seen.clear()
+    return bench
+
+
+def test_a_renewal_logs_in_anew_on_the_live_connection_with_the_credential_of_now() -> None:
+    """W-12, R123."""
+    bench = live()
+    bench.secrets.append("key-2")
+
+    bench.feed.renew()
+
+    assert sent(bench.look()) == [("auth", "key-2")]
+    assert bench.say(("auth_success", "authenticated")) == []
+    assert bench.feed.state is State.LIVE
+
+
+def test_a_renewal_that_is_refused_is_told_and_costs_nothing_else() -> None:
+    bench = live()
+    bench.feed.renew()
+    bench.feed.renew()
+    bench.look()
+
+    outputs = bench.say(("auth_failed", "of another key"), ("auth_success", ""))
+
+    said = Status(status="auth_failed", message="of another key")
+    assert outputs == [PeerStatus(status=said)]
+    assert bench.feed.state is State.LIVE
+    assert of(bench.say(("auth_failed", "revoked")), AuthFailed) != [], "nobody asked for this one"
+
+
+@pytest.mark.parametrize("state", ["greeting", "unreadable"])
+def test_a_renewal_that_cannot_be_is_none(state: str) -> None:
+    bench = Bench()
+    readable = True
+
+    def credential() -> str:
+        if not readable:
+            raise TokenMissing("none")
+        return "key"
+
+    bench.feed = Feed(FeedPolicy(), credential=credential)
+    bench.feed.activate(0, 0)
+    bench.look()
+    bench.open()
+    if state == "unreadable":
+        bench.say(("connected", ""), ("auth_success", ""))
+        readable = False
+
+    bench.feed.renew()
+
+    assert bench.look() == []
+
+
+def test_a_renewal_without_an_answer_is_not_mixed_up_with_the_next_login() -> None:
+    bench = live()
+    bench.feed.renew()
+    bench.close()
+    bench.open()
+
+    assert of(bench.say(("connected", ""), ("auth_failed", "no")), AuthFailed) != []
+
+
+def test_neither_the_old_nor_the_new_credential_is_repeated() -> None:
+    bench = live()
+    bench.secrets.append("tok-2")
+    bench.feed.renew()
+    bench.say(("notice", "key-1 gives way to tok-2"))
+    assert "key-1" not in repr(of(bench.seen, VendorStatus))
+    assert "tok-2" not in repr(of(bench.seen, VendorStatus))
+
+
+def test_a_new_credential_hastens_the_next_login_but_not_a_storm_of_them() -> None:
+    """R74, W-14."""
+    bench = refused()
+    bench.wait(1)
+
+    bench.feed.retry(bench.now)
+    assert of(bench.look(), Dial) == [Dial(2)]
+    bench.open()
+    bench.say(("connected", ""), ("auth_failed", "expired"))
+    bench.feed.retry(bench.now)
+    assert of(bench.close(4401), Dial) == [], "once in 30 s"
+    bench.wait(30)
+    bench.feed.retry(bench.now)
+    assert of(bench.look(), Dial) == [Dial(3)]
+
+
+def test_a_new_credential_that_comes_while_the_socket_closes_is_used_when_it_has() -> None:
+    bench = Bench()
+    bench.open()
+    bench.say(("connected", ""), ("auth_failed", "expired"))
+
+    bench.feed.retry(bench.now)
+
+    assert of(bench.look(), Dial) == []
+    assert of(bench.close(4401), Dial) == [Dial(2)]
+
+
+def test_a_new_credential_does_not_shorten_a_cool_down_or_a_backoff() -> None:
+    bench = refused()
+    bench.wait(31)
+    bench.open()
+    bench.say(("connected", ""), ("max_connections", ""))
+    bench.feed.retry(bench.now)
+    assert of(bench.close(), Dial) == []
+    assert of(bench.wait(59), Dial) == []
+
+    lost = live()
+    lost.close()
+    lost.close()
+    lost.feed.retry(lost.now)
+    assert of(lost.look(), Dial) == []
+
+
+def test_a_close_that_forbids_to_come_back_is_a_refusal() -> None:
+    """Codes of 4500 and more: the same login would end the same."""
+    bench = live(wanted=[X, Y])
+
+    assert bench.close(4503, "not_entitled") == [
+        AuthFailed(message="not_entitled", code="not_entitled"),
+        TopicsFailed(topics=frozenset({X, Y}), reason="not_entitled"),
+    ]
+    assert of(bench.wait(29), Dial) == []
+    assert of(bench.wait(2), Dial) == [Dial(2)]
+    assert of(bench.close(4500), AuthFailed) == [], "told once"
+
+
+def test_why_a_gateway_refuses_the_login_has_a_code() -> None:
+    bench = Bench()
+    bench.open()
+    bench.say(("connected", ""))
+
+    outputs = bench.hear(array([status_event("auth_failed", "over", code="token_expired")]))
+
+    assert of(outputs, AuthFailed) == [AuthFailed(message="over", code="token_expired")]
+
+
+def test_an_admission_nobody_asked_for_means_nothing() -> None:
+    bench = live()
+    assert bench.say(("auth_success", ""), ("connected", "")) == []
+    assert bench.feed.state is State.LIVE
+
+
+def test_how_the_gateways_own_side_fares_is_passed_on_each_time() -> None:
+    bench = live()
+    event = status_event("upstream_restored", "back", gap_start_ns=1, gap_end_ns=2)
+
+    outputs = bench.hear(array([event, event]))
+
+    said = Status(status="upstream_restored", message="back", gap_start_ns=1, gap_end_ns=2)
+    assert outputs == [PeerStatus(status=said)] * 2
+
+
+def test_a_topic_the_gateway_names_fails_at_once_and_comes_back_when_it_says_so() -> None:
+    bench = live(wanted=[X, Y])
+    failed = status_event("subscription_failed", "no plan", topic=X, code="subscription_failed")
+
+    assert bench.hear(array([failed])) == [TopicsFailed(topics=frozenset({X}), reason="no plan")]
+    assert bench.feed.failure(X) == "no plan"
+    assert not bench.feed.carries(X)
+    restored = status_event("subscription_restored", "", topic=X)
+    assert bench.hear(array([restored])) == [TopicsLive(topics=frozenset({X}))]
+    assert bench.feed.carries(X)
+
+
+def test_a_topic_the_gateway_refuses_does_not_keep_the_outage_open() -> None:
+    bench = live(wanted=[X, Y])
+    bench.close()
+    bench.log_in()
+    bench.ack(X)
+
+    refusal = status_event("error", "not authorized", topic=Y, code="not_entitled")
+
+    assert of(bench.hear(array([refusal])), Restored) != []
+
+
+def test_frames_may_be_read_as_typed_events() -> None:
+    """The first event of a topic is as good as an acknowledgement here too."""
+    bench = Bench(wanted=[Y])
+    bench.feed = Feed(FeedPolicy(), credential=lambda: "key", read=read)
+    bench.feed.want(frozenset({Y}), 0)
+    bench.feed.activate(0, 0)
+    bench.look()
+    bench.log_in()
+
+    [batch, live_topics] = bench.hear(b'[{"ev":"Q","sym":"O:Y","t":1,"bp":1}]')
+
+    assert isinstance(batch, Batch)
+    assert live_topics == TopicsLive(topics=frozenset({Y}))
+    assert of(bench.hear(b'[{"ev":"Q","sym":"O:Y","t":1}]'), Batch) != []
+    assert of(bench.hear(b"nonsense"), Garbled) != []
+    assert bench.feed.statistics().events == 2
 
 
 # topics

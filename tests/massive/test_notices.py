@@ -3,7 +3,7 @@ import typing
 import msgspec
 import pytest
 
-from onetape.massive import feed, notices
+from onetape.massive import notices
 
 
 @pytest.mark.parametrize("notice", typing.get_args(notices.Notice))
@@ -23,8 +23,3 @@ def test_a_frame_to_send_is_not_shown_because_it_may_be_the_login() -> None:
 def test_a_policy_refuses_what_cannot_be(field: str) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({field: -1}, notices.FeedPolicy)
-
-
-def test_the_feed_hands_its_words_on() -> None:
-    words = [*typing.get_args(notices.Notice), *typing.get_args(notices.Effect)]
-    assert {word.__name__ for word in words} <= set(feed.__all__)

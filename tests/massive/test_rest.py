@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import re
 import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from email.utils import formatdate
@@ -49,6 +50,7 @@ class Vendor:
     def __init__(self, *script: bytes) -> None:
         self.script = list(script)
         self.heads: list[bytes] = []
+        self.bodies: list[bytes] = []  # of the requests that name a length
         self.waiting = 0
         self.tasks: set[asyncio.Task[None]] = set()
         self.abandoned = asyncio.Event()
@@ -74,6 +76,8 @@ class Vendor:
         self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
         self.heads.append(head)
+        if length := re.search(rb"(?i)content-length: (\d+)", head):
+            self.bodies.append(await reader.readexactly(int(length[1])))
         script = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if script == RESET:
             writer.transport.abort()
@@ -105,8 +109,9 @@ class Rig:
         self.vendor = vendor
         self.clock = ManualClock()
         self.naps: list[float] = []
+        self.url = f"http://127.0.0.1:{port}/base/"
         self.rest = MassiveREST(
-            base_url=f"http://127.0.0.1:{port}/base/",
+            base_url=self.url,
             headers=headers,
             clock=self.clock,
             policy=policy,
@@ -331,6 +336,107 @@ async def test_a_body_larger_than_we_read_is_garbled_and_not_asked_for_again(pac
         with pytest.raises(UpstreamGarbled, match="larger"):
             await rig.rest.get(QUOTES)
         assert len(rig.vendor.heads) == 1
+
+
+# post
+
+
+async def test_a_post_carries_json_and_comes_back_as_it_is() -> None:
+    """R81."""
+    async with rigged(answer(body=b'{"token":"t"}'), answer(404, b"no")) as rig:
+        response = await rig.rest.post("/api/ws-token", b'{"a":1}')
+        assert (response.status, response.body, response.attempts) == (200, b'{"token":"t"}', 1)
+        assert (await rig.rest.post("/api/ws-token")).status == 404
+
+    head = rig.vendor.heads[0]
+    assert head.startswith(b"POST /base/api/ws-token HTTP/1.1\r\n")
+    assert b"Content-Type: application/json\r\n" in head
+    assert b"Authorization: Bearer k\r\n" in head
+    assert rig.vendor.bodies == [b'{"a":1}', b""]
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+async def test_a_post_is_made_once_whatever_is_answered(status: int) -> None:
+    """R81, W-15."""
+    async with rigged(answer(status, b"")) as rig:
+        response = await rig.rest.post("/api/ws-token")
+        assert (response.status, len(rig.vendor.heads), rig.naps) == (status, 1, [])
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [(RESET, UpstreamDown), (CUT, UpstreamGarbled), (HANG_UP, UpstreamDown)],
+)
+async def test_a_post_is_made_once_when_nothing_is_answered(
+    fault: bytes, error: type[Exception]
+) -> None:
+    """R81: nobody knows what became of it."""
+    async with rigged(fault) as rig:
+        with pytest.raises(error, match="1 try"):
+            await rig.rest.post("/api/ws-token")
+        assert len(rig.vendor.heads) == 1
+
+
+async def test_a_post_keeps_the_rules_of_every_request() -> None:
+    policy = RestPolicy(breaker_failures=1, timeout_s=0.05)
+    async with rigged(answer(429, Retry_After="20"), STALL, policy=policy) as rig:
+        await rig.rest.post("/a")
+        with pytest.raises(UpstreamThrottled):
+            await rig.rest.post("/a", deadline_s=10)
+        with pytest.raises(UpstreamTimeout):
+            await rig.rest.post("/a")
+        assert rig.naps == [20]
+        with pytest.raises(UpstreamDown, match="the vendor keeps failing at other"):
+            await rig.rest.post("/a")
+        with pytest.raises(InvalidRequest):
+            await rig.rest.post("/a?b=c")
+        assert len(rig.vendor.heads) == 2
+        assert rig.rest.statistics().requests == 4
+
+
+# a gateway in the vendor's place
+
+
+async def test_a_gateways_marks_are_told() -> None:
+    """The code of an error, and of a copy how old it is and why there is no newer one."""
+    stale = answer(Age="17", X_Onetape_Stale_Reason="upstream_down", X_Onetape_Simulated="true")
+    async with rigged(
+        stale, answer(404, X_Onetape_Code="not_found"), answer(Age="x"), answer(Age="9" * 400)
+    ) as rig:
+        copy = await rig.rest.get(QUOTES)
+        assert (copy.age_s, copy.stale_reason, copy.simulated) == (17, "upstream_down", True)
+        assert (await rig.rest.get(QUOTES)).code == "not_found"
+        for _ in range(2):
+            bare = await rig.rest.get(QUOTES)
+            assert (bare.age_s, bare.stale_reason, bare.code) == (None, None, None)
+
+
+async def test_errors_call_the_other_side_by_its_name_and_know_its_mount() -> None:
+    async with rigged(RESET) as rig:
+        rest = MassiveREST(
+            base_url=rig.url,
+            headers=dict,
+            clock=rig.clock,
+            policy=RestPolicy(attempts=1),
+            peer="the gateway",
+            mount="/api/massive",
+        )
+        async with rest:
+            with pytest.raises(UpstreamDown, match="the gateway cannot be reached"):
+                await rest.get("/api/massive" + QUOTES)
+            assert list(rest.statistics().breakers) == [Endpoint.QUOTES]
+
+
+async def test_a_request_may_bring_its_own_headers() -> None:
+    """R82: read anew for every attempt too."""
+    keys = iter(["one", "two"])
+    own = lambda: {"X-Key": next(keys)}  # noqa: E731
+    async with rigged(answer(503), answer()) as rig:
+        await rig.rest.get(QUOTES, headers=own)
+    assert [b"X-Key: one" in rig.vendor.heads[0], b"X-Key: two" in rig.vendor.heads[1]] == [
+        True
+    ] * 2
+    assert b"Bearer" not in rig.vendor.heads[0]
 
 
 # time

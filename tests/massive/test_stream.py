@@ -15,7 +15,7 @@ import trustme
 
 from onetape.clock import SystemClock
 from onetape.errors import ConfigInvalid
-from onetape.massive.feed import (
+from onetape.massive.notices import (
     Authenticated,
     AuthFailed,
     Evicted,
@@ -23,13 +23,21 @@ from onetape.massive.feed import (
     Garbled,
     Lost,
     Notice,
+    PeerStatus,
     Restored,
     State,
     TopicsFailed,
     TopicsLive,
 )
 from onetape.massive.stream import MassiveWebSocket
-from onetape.massive.wire_stream import Split, array, parse_params, status_event, status_frame
+from onetape.massive.wire_stream import (
+    Batch,
+    Split,
+    array,
+    parse_params,
+    status_event,
+    status_frame,
+)
 from onetape.model import AssetClass, Topic
 
 SPX, NDX = Topic("V.I:SPX"), Topic("V.I:NDX")
@@ -65,7 +73,7 @@ class Peer:
         self.carried: set[str] = set()
         self.ended: tuple[int, bytes] | None = None  # the client's close frame
 
-    async def upgrade(self, status: str = "101 Switching Protocols") -> None:
+    async def upgrade(self, status: str = "101 Switching Protocols", *headers: str) -> None:
         head = await self.reader.readuntil(b"\r\n\r\n")
         key = next(
             line.split(b":")[1].strip()
@@ -76,7 +84,9 @@ class Peer:
         accept = base64.b64encode(hashlib.sha1(magic).digest())
         self.writer.write(
             f"HTTP/1.1 {status}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n".encode()
-            + b"Sec-WebSocket-Accept: %s\r\n\r\n" % accept
+            + b"Sec-WebSocket-Accept: %s\r\n" % accept
+            + "".join(f"{header}\r\n" for header in headers).encode()
+            + b"\r\n"
         )
 
     def send(self, payload: bytes, opcode: int = TEXT, *, fin: bool = True) -> None:
@@ -99,8 +109,8 @@ class Peer:
         masked = await self.reader.readexactly(size)
         return head[0] & 15, bytes(b ^ mask[i % 4] for i, b in enumerate(masked))
 
-    async def log_in(self) -> str:
-        await self.upgrade()
+    async def log_in(self, *headers: str) -> str:
+        await self.upgrade("101 Switching Protocols", *headers)
         self.send(status_frame("connected", "Connected Successfully"))
         opcode, payload = await self.read()
         if opcode == CLOSE:
@@ -150,6 +160,8 @@ class Rig:
         self.notices: list[Notice] = []
         self.news = asyncio.Event()
         self.socket: MassiveWebSocket
+        self.credential = SECRET
+        self.batches: list[Batch] = []
         self.on_split: Callable[[Split], None] = self.keep_split
         self.on_notice: Callable[[Notice], None] = self.keep_notice
         self.tasks: set[asyncio.Task[None]] = set()
@@ -196,6 +208,7 @@ async def rigged(
     *scripts: Script,
     policy: FeedPolicy = FAST,
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+    typed: bool = False,
 ) -> AsyncGenerator[Rig]:
     rig = Rig(*scripts)
     server_tls, client_tls = tls or (None, None)
@@ -207,9 +220,10 @@ async def rigged(
     rig.socket = MassiveWebSocket(
         url=f"ws{'s' if tls else ''}://127.0.0.1:{port}/indices",
         asset=AssetClass.INDICES,
-        credential=lambda: SECRET,
+        credential=lambda: rig.credential,
         clock=SystemClock(),
         policy=policy,
+        on_batch=rig.batches.append if typed else None,
         on_split=lambda split: rig.on_split(split),
         on_notice=lambda notice: rig.on_notice(notice),
         tls=client_tls,
@@ -247,6 +261,87 @@ async def test_a_frame_goes_from_the_socket_to_the_owner_untouched() -> None:
         assert (statistics.state, statistics.topics_acked, statistics.events) == ("live", 1, 3)
 
 
+async def test_a_frame_may_be_read_as_typed_events() -> None:
+    async with rigged(well, typed=True) as rig:
+        await rig.until(lambda: rig.of(TopicsLive))
+        rig.peers[0].send(array([VALUE, VALUE]))
+        await rig.until(lambda: rig.batches)
+
+        assert [m.symbol for m in rig.batches[0].models(received_ns=1)] == ["I:SPX", "I:SPX"]
+        assert rig.splits == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "simulated"),
+    [([], False), (["X-Onetape-Simulated: true"], True), (["x-onetape-simulated: no"], False)],
+)
+async def test_the_answer_to_the_upgrade_says_whether_the_vendor_is_a_simulator(
+    headers: list[str], simulated: bool
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.log_in(*headers)
+        await peer.obey()
+
+    async with rigged(script) as rig:
+        assert not rig.socket.simulated
+        await rig.until(lambda: rig.of(TopicsLive))
+        assert rig.socket.simulated is simulated
+
+
+async def test_a_renewed_credential_is_shown_on_the_live_connection() -> None:
+    """W-12."""
+    shown: list[object] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.log_in()
+        while (frame := await peer.read())[0] != CLOSE:
+            shown.append(msgspec.json.decode(frame[1]))
+
+    async with rigged(script) as rig:
+        await rig.until(lambda: rig.of(Authenticated))
+        rig.credential = "renewed"
+        rig.socket.renew()
+        await rig.until(lambda: {"action": "auth", "params": "renewed"} in shown)
+        assert len(rig.peers) == 1
+
+
+async def test_a_new_credential_is_tried_at_once_after_a_refused_login() -> None:
+    async def refuse(peer: Peer) -> None:
+        await peer.upgrade()
+        peer.send(status_frame("connected", ""))
+        await peer.read()
+        peer.send(status_frame("auth_failed", "expired", code="token_expired"))
+        peer.send((4401).to_bytes(2, "big"), CLOSE)
+
+    policy = msgspec.structs.replace(FAST, auth_retry_s=60, auth_retry_cap_s=60)
+    async with rigged(refuse, well, policy=policy) as rig:
+        await rig.until(lambda: rig.of(AuthFailed))
+        assert rig.of(AuthFailed)[0].code == "token_expired"
+        rig.socket.retry()
+        await rig.until(lambda: rig.of(Restored))
+
+
+async def test_what_a_gateway_says_of_topics_and_of_itself_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "onetape.massive.stream")
+
+    async def script(peer: Peer) -> None:
+        await peer.log_in()
+        peer.send(status_frame("subscription_failed", "no plan", topic=SPX))
+        peer.send(status_frame("upstream_restored", "back", gap_start_ns=1, gap_end_ns=2))
+        await peer.obey()
+
+    async with rigged(script) as rig:
+        await rig.until(lambda: rig.of(PeerStatus))
+        assert rig.socket.failure(SPX) == "no plan"
+        assert not rig.socket.carries(SPX)
+    [record] = [r for r in caplog.records if r.message == "upstream.peer_status"]
+    assert record.__dict__["status"] == "upstream_restored"
+    assert record.__dict__["gap_end_ns"] == 2
+    assert "topic" not in record.__dict__
+
+
 async def test_leaving_closes_with_1000_and_coming_back_connects_again() -> None:
     """R60."""
     async with rigged(well) as rig:
@@ -260,6 +355,22 @@ async def test_leaving_closes_with_1000_and_coming_back_connects_again() -> None
         await rig.until(lambda: len(rig.of(TopicsLive)) == 2)
 
         assert rig.of(Lost) == []
+
+
+async def test_a_socket_that_was_never_needed_ends_without_a_loss() -> None:
+    notices: list[Notice] = []
+    socket = MassiveWebSocket(
+        url="ws://127.0.0.1:1/options",
+        asset=AssetClass.OPTIONS,
+        credential=lambda: SECRET,
+        clock=SystemClock(),
+        policy=FAST,
+        on_notice=notices.append,
+    )
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await socket.run()
+    assert notices == []
 
 
 async def test_cancelling_closes_with_1000() -> None:

@@ -1,7 +1,12 @@
 import contextlib
 import re
 import time
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta, timezone
 from email.utils import formatdate
+from enum import Enum, IntEnum, StrEnum
+from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 import pytest
@@ -11,6 +16,7 @@ from onetape.errors import InvalidRequest
 from onetape.massive.wire_rest import (
     TTL,
     Endpoint,
+    ParamValue,
     decode_cursor,
     encode_cursor,
     endpoint_class,
@@ -18,6 +24,7 @@ from onetape.massive.wire_rest import (
     error_text,
     next_url_of,
     parse_retry_after,
+    query_of,
     request_id_of,
     rewrite_next_url,
 )
@@ -304,3 +311,86 @@ def test_every_cursor_comes_back(query: str) -> None:
 def test_a_foreign_cursor_is_refused_or_read(cursor: str) -> None:
     with contextlib.suppress(InvalidRequest):
         decode_cursor(cursor)
+
+
+# questions
+
+
+class Side(StrEnum):
+    CALL = "call"
+
+
+class OldSide(str, Enum):  # noqa: UP042 - what old code passes
+    PUT = "put"
+
+
+class Number(IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize(
+    ("params", "query"),
+    [
+        ({}, ""),
+        ({"b": 1, "a": 2}, "a=2&b=1"),
+        ({"a": None, "b": ""}, "b="),
+        ({"adjusted": True, "z": False}, "adjusted=true&z=false"),
+        ({"strike_price.gte": 650.0, "lte": 650.5}, "lte=650.5&strike_price.gte=650"),
+        ({"ticker.any_of": ["O:SPY1", "I:SPX"]}, "ticker.any_of=O:SPY1,I:SPX"),
+        ({"a": ("x", 1, True)}, "a=x,1,true"),
+        ({"a": {"c", "b"}}, "a=b,c"),
+        ({"expiration_date": date(2025, 12, 19)}, "expiration_date=2025-12-19"),
+        ({"t": datetime(2025, 12, 19, 14, 30, tzinfo=UTC)}, "t=2025-12-19T14:30:00Z"),
+        (
+            {"t": datetime(2025, 12, 19, 9, 30, tzinfo=timezone(timedelta(hours=-5)))},
+            "t=2025-12-19T14:30:00Z",
+        ),
+        ({"a": Side.CALL, "b": OldSide.PUT, "c": Number.ONE}, "a=call&b=put&c=1"),
+        ({"a b": "c&d=e f+g%h/é#?*"}, "a%20b=c%26d%3De%20f%2Bg%25h/%C3%A9%23%3F%2A"),
+        ({"n": -0.0, "m": 1e22}, f"m={10**22}&n=0"),
+    ],
+)
+def test_parameters_are_encoded_in_one_way(params: Mapping[str, ParamValue], query: str) -> None:
+    """R80, W-26."""
+    assert query_of(params) == query
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        float("nan"),
+        float("inf"),
+        [],
+        (),
+        set[str](),
+        ["a", ""],
+        ["a,b"],
+        "\ud800",
+        datetime(2025, 1, 1),  # noqa: DTZ001 - the fault
+    ],
+)
+def test_a_parameter_that_cannot_be_meant_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        query_of({"a": value})
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=6)
+scalars = st.one_of(texts, st.integers(), st.booleans(), st.dates())
+
+
+@given(st.dictionaries(texts, st.none() | scalars, max_size=6), st.randoms())
+def test_a_query_is_the_same_for_every_order_and_says_what_was_meant(
+    params: dict[str, ParamValue], random: Any
+) -> None:
+    """R80, W-26."""
+    names = list(params)
+    random.shuffle(names)
+    query = query_of(params)
+
+    assert query == query_of({name: params[name] for name in names})
+    assert query.isascii()
+    read = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    assert set(read) == {name for name, value in params.items() if value is not None}
+    for name, value in params.items():
+        if isinstance(value, str):
+            assert read[name] == value

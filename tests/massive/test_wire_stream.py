@@ -4,7 +4,7 @@ from hypothesis import given, strategies as st
 
 from onetape.errors import InvalidFrame, InvalidTopic
 from onetape.massive import wire_stream
-from onetape.massive.wire_stream import Action, Split, parse_params
+from onetape.massive.wire_stream import Action, Batch, Split, Status, parse_params
 from onetape.model import Bar, Quote, Topic, Trade
 
 CONNECTED = b'[{"ev":"status","status":"connected","message":"Connected Successfully"}]'
@@ -99,6 +99,116 @@ def test_an_event_that_lacks_its_price_is_an_error_of_ours() -> None:
 
     with pytest.raises(InvalidFrame, match=r"T\.F"):
         wire_stream.decode(topic, raw, received_ns=5)
+
+
+MIXED = b"[" + b",".join(frame[1:-1] for frame in GOLDEN) + b"]"
+
+
+def test_a_frame_is_read_whole_in_order_each_event_as_its_model() -> None:
+    """R109, R125, R126, R128: golden frames of every kind, in one pass."""
+    batch = wire_stream.read(MIXED)
+    models = batch.models(received_ns=5, simulated=True)
+
+    assert [type(model) for model in models] == [Trade, Quote, Bar, Quote, Bar]
+    assert [model.symbol for model in models] == [
+        "O:AMC210827C00037000",
+        "O:SPY241220P00720000",
+        "O:ONEM220121C00025000",
+        "I:SPX",
+        "I:SPX",
+    ]
+    assert {(m.received_ns, m.provider, m.simulated, m.source) for m in models} == {
+        (5, "massive", True, "stream")
+    }
+    assert (batch.size, batch.undecodable, batch.statuses, batch.garbage) == (6, 0, (), ())
+
+
+def test_what_is_read_whole_is_what_is_read_one_by_one() -> None:
+    split, batch = wire_stream.split(MIXED), wire_stream.read(MIXED)
+    one_by_one = [
+        wire_stream.decode(topic, raw, received_ns=5)
+        for topic, raw in zip(split.topics, split.raws, strict=True)
+    ]
+
+    assert batch.models(received_ns=5) == [model for model in one_by_one if model is not None]
+    assert batch.topics == split.topics
+    assert batch.size == split.size
+
+
+@pytest.mark.parametrize("ev", sorted({c for each in wire_stream.CHANNELS.values() for c in each}))
+def test_every_channel_is_known(ev: str) -> None:
+    fields = '"p":1,"s":1,"t":1,"o":1,"c":1,"h":1,"l":1,"e":1,"val":1'
+    fields = fields.replace('"c":1', '"c":[1]') if ev == "T" else fields
+    frame = f'[{{"ev":"{ev}","sym":"F","T":"F",{fields}}}]'.encode()
+
+    batch = wire_stream.read(frame)
+
+    assert batch.undecodable == 0
+    assert batch.topics == [f"{ev}.F"]
+    assert len(batch.models(received_ns=5)) == (ev not in {"LULD", "NOI", "FMV"})
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'{"ev":"T","sym":"F","s":2,"t":3}',
+        b'{"ev":"Q","sym":"F","t":"soon"}',
+        b'{"ev":"Q","sym":"F","t":1644506128351000000}',  # nanoseconds are no milliseconds
+        b'{"ev":"Q","sym":"F","t":-1}',
+        b'{"ev":"Q","sym":"F","t":1,"bp":1e999}',
+        b'{"ev":"V","T":"I:SPX","t":1}',
+        b'{"ev":"LV","sym":"F","t":1}',
+    ],
+)
+def test_an_event_that_cannot_be_read_is_counted_and_the_others_are_read(bad: bytes) -> None:
+    batch = wire_stream.read(TRADE[:-1] + b"," + bad + b"," + QUOTE[1:])
+
+    assert [type(model) for model in batch.models(received_ns=5)] == [Trade, Quote]
+    assert (batch.undecodable, batch.size) == (1, 3)
+
+
+def test_statuses_and_garbage_stand_apart_from_the_events() -> None:
+    batch = wire_stream.read(CONNECTED[:-1] + b"," + TRADE[1:-1] + b",7]")
+
+    assert [status.status for status in batch.statuses] == ["connected"]
+    assert batch.garbage == [b"7"]
+    assert batch.topics == ["T.O:AMC210827C00037000"]
+
+
+def test_a_gateways_status_has_its_fields_and_the_vendors_has_none() -> None:
+    frame = wire_stream.status_frame(
+        "upstream_evicted",
+        "why",
+        code="upstream_evicted",
+        topic="T.F",
+        gap_start_ns=1,
+        gap_end_ns=2,
+        retry_after_s=3.5,
+        expires_in_s=60,
+    )
+
+    assert wire_stream.read(frame).statuses == [
+        Status(
+            status="upstream_evicted",
+            message="why",
+            code="upstream_evicted",
+            topic=Topic("T.F"),
+            gap_start_ns=1,
+            gap_end_ns=2,
+            retry_after_s=3.5,
+            expires_in_s=60,
+        )
+    ]
+    assert wire_stream.read(CONNECTED).statuses == [
+        Status(status="connected", message="Connected Successfully")
+    ]
+
+
+def test_a_status_that_means_something_else_by_our_words_is_still_one() -> None:
+    frame = wire_stream.status_frame("maintenance", "at noon", code=7, topic=["T.F"])
+
+    assert wire_stream.split(frame).statuses == [Status(status="maintenance", message="at noon")]
+    assert wire_stream.split(b'[{"ev":"status","status":7}]').garbage != []
 
 
 def test_the_handshake_is_the_vendors() -> None:
@@ -251,3 +361,28 @@ def test_any_damaged_byte_splits_without_an_exception(frame: bytes, at: int, fli
     damaged[at % len(frame)] ^= flip
     assert isinstance(wire_stream.split(bytes(damaged)), Split)
     assert isinstance(wire_stream.split(frame[: at % len(frame)]), Split)
+
+
+@given(st.lists(events, max_size=6))
+def test_reading_and_taking_apart_agree_whatever_comes(elements: list[dict[str, object]]) -> None:
+    frame = msgspec.json.encode(elements)
+    split, batch = wire_stream.split(frame), wire_stream.read(frame)
+
+    assert batch.size == split.size
+    assert list(batch.statuses) == split.statuses
+    assert list(batch.garbage) == split.garbage
+    assert [topic for topic in split.topics if topic in batch.topics] or not batch.topics
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_read_without_an_exception(frame: bytes) -> None:
+    assert isinstance(wire_stream.read(frame), Batch)
+
+
+@given(st.sampled_from([*GOLDEN, MIXED]), st.integers(0, 4000), st.integers(1, 255))
+def test_any_damaged_byte_is_read_without_an_exception(frame: bytes, at: int, flip: int) -> None:
+    damaged = bytearray(frame)
+    damaged[at % len(frame)] ^= flip
+    for broken in (bytes(damaged), frame[: at % len(frame)]):
+        batch = wire_stream.read(broken)
+        assert len(batch.models(received_ns=5)) <= batch.size

@@ -317,6 +317,8 @@ class MassiveHub:
                 self._trouble = None
             case notices.VendorStatus(status=status, message=message):
                 self._tell_all(status_event(status, message))
+            case notices.PeerStatus(status=said):
+                self._tell_all(status_event(said.status, said.message))
             case _:
                 event = _trouble(notice)
                 if event is not None:

@@ -9,21 +9,24 @@
     IDLE is where nobody needs the socket: the way out of every state after `deactivate`.
 
 What the socket should carry is state, not a queue of commands: `want` replaces it,
-and whatever happened before, a live connection is made to carry exactly that. The
-vendor names no topic it refuses, so a topic is live when it is acknowledged or its
-first event comes, and failed when neither happens in time.
+and whatever happened before, a live connection is made to carry exactly that. What
+becomes of each topic is in `topics`.
 
 The machine never dials while an old connection is not known to be closed, never
 subscribes before it is admitted, and does not dial at all during a cool-down: the
 vendor evicts the older of two logins, so whoever fights an eviction never wins.
 Every input about a connection names its generation; a late one is not heard.
+
+The upstream may be a gateway. Then the credential is a token that runs out, and is
+renewed on the live connection; and the gateway says how its own upstream fares, which
+is passed on. A close of 4500 or more is a refusal: the same login would end the same.
 """
 
 import random as stdlib_random
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from typing import Final
+
+import msgspec
 
 from onetape.core.recovery import Backoff
 from onetape.errors import OnetapeError
@@ -32,81 +35,46 @@ from onetape.massive.notices import (
     AuthFailed,
     Connecting,
     Dial,
-    Effect,
     Evicted,
     FeedPolicy,
     FeedStatistics,
     Garbled,
     Hangup,
     Lost,
-    Notice,
     Output,
+    PeerStatus,
     Ping,
     Restored,
     SendText,
     State,
-    TopicsFailed,
-    TopicsLive,
     VendorStatus,
 )
-from onetape.massive.wire_stream import (
-    Split,
-    Status,
-    auth_frame,
-    parse_params,
-    split,
-    subscribe_frame,
-    unsubscribe_frame,
-)
+from onetape.massive.topics import Ledger
+from onetape.massive.wire_stream import Batch, Split, Status, auth_frame, split
 from onetape.model import Topic
-
-__all__ = [
-    "AuthFailed",
-    "Authenticated",
-    "Connecting",
-    "Dial",
-    "Effect",
-    "Evicted",
-    "Feed",
-    "FeedPolicy",
-    "FeedStatistics",
-    "Garbled",
-    "Hangup",
-    "Lost",
-    "Notice",
-    "Output",
-    "Ping",
-    "Restored",
-    "SendText",
-    "State",
-    "TopicsFailed",
-    "TopicsLive",
-    "VendorStatus",
-]
 
 _Timer = Callable[[float, int], None]
 _NORMAL: Final = 1000
 _SAMPLE: Final = 120
 _REMARKS: Final = 32
-_ACK: Final = "subscribed to:"
-
-
-class _Request:
-    """One subscribe frame whose answers are awaited."""
-
-    __slots__ = ("deadline", "refusal", "topics")
-
-    def __init__(self, topics: Sequence[Topic], deadline: float) -> None:
-        self.topics = topics
-        self.deadline = deadline
-        self.refusal: str | None = None
+_REFUSED: Final = 4500  # and above: the same session would end the same way
+_CUTS: Final = {"slow_consumer", "force_disconnect", "auth_timeout"}
+_OF_TOPICS: Final = {"error", "subscription_failed", "subscription_restored"}  # when one is named
+_PEER: Final = {
+    "upstream_disconnected",
+    "upstream_restored",
+    "upstream_evicted",
+    "upstream_auth_failed",
+    "auth_expiring",
+}
 
 
 class Feed:
     """The machine. One task calls it; nothing blocks, and outputs are drained by swap.
 
     `now` is seconds on the monotonic clock, `now_ns` nanoseconds UTC. Call `tick`
-    when `wake_at` has come, and after every input.
+    when `wake_at` has come, and after every input. Frames are handed on as `read`
+    gives them: taken apart into the vendor's bytes, or decoded.
     """
 
     def __init__(
@@ -114,16 +82,19 @@ class Feed:
         policy: FeedPolicy,
         *,
         credential: Callable[[], str],
+        read: Callable[[bytes], Split | Batch] = split,
         random: Callable[[], float] = stdlib_random.random,  # noqa: S311 - jitter, not a secret
     ) -> None:
         self._policy = policy
         self._credential = credential
-        self._secret = ""  # the credential in use, to keep it out of what we tell
+        self._secrets: list[str] = []  # the last credentials, to keep them out of what we tell
+        self._read_frame = read
         self._output: list[Output] = []
         self._timers: dict[_Timer, float] = {}
         self._state = State.IDLE
         self._active = False
-        self._wanted: frozenset[Topic] = frozenset()
+        self._topics = Ledger(policy)
+        self._doubtful = self._topics.doubtful  # looked at for each frame
 
         self._generation = 0
         self._link = 0  # the generation whose `closed` is still to come
@@ -133,22 +104,16 @@ class Feed:
         self._complained = False  # of garbage, on this connection
         self._remarks: set[VendorStatus] = set()  # what it said, to say it once
 
-        # What we asked of this connection, and of that what has no answer yet. A topic
-        # whose request ran out is in doubt without one: a late answer still counts.
-        self._carried: set[Topic] = set()
-        self._doubtful: dict[Topic, _Request | None] = {}
-        self._requests: deque[_Request] = deque()
-        self._failed: dict[Topic, str] = {}
-
         self._backoff = _backoff(policy.backoff_base_s, policy.backoff_cap_s, random)
         self._auth_backoff = _backoff(policy.auth_retry_s, policy.auth_retry_cap_s, random)
         self._not_before = self._cooling_until = float("-inf")
-        self._refusal: str | None = None  # why the last login failed
+        self._refusal: AuthFailed | None = None  # why the last login failed
+        self._hasten_from = float("-inf")  # a new credential may hasten the next from then on
+        self._renewals = 0  # logins on the live connection that have no answer yet
 
         # An outage lasts from the first trouble to `Restored`, over any number of dials.
         self._trouble: type[Lost | AuthFailed | Evicted] | None = None
         self._gap_start_ns: int | None = None
-        self._held: set[Topic] = set()  # topics whose answer `Restored` waits for
 
         self._frames = self._events = self._bytes = self._garbled = 0
         self._frames_at_rest = 0
@@ -157,7 +122,7 @@ class Feed:
         self._connected_since_ns: int | None = None
 
     def __repr__(self) -> str:
-        live, wanted = len(self._carried) - len(self._doubtful), len(self._wanted)
+        live, wanted = self._topics.live, len(self._topics.wanted)
         return f"<Feed {self._state}, {live} of {wanted} topics, connection {self._generation}>"
 
     # what is wanted
@@ -185,16 +150,35 @@ class Feed:
 
     def want(self, topics: frozenset[Topic], now: float) -> None:
         """Carry exactly these from now on."""
-        self._wanted = topics
-        for topic in self._failed.keys() - topics:
-            del self._failed[topic]
-        if self._held and not self._held <= topics:
-            self._held &= topics
+        was_settled = self._topics.is_settled
+        self._take(self._topics.want(topics, now))
+        if self._topics.is_settled and not was_settled:
             self._timers[self._settle_gap] = now
-        if self._state is State.LIVE:
-            self._reconcile(now)
-        elif self._refusal is not None and self._active:
-            self._fail_all(self._refusal)
+        if self._state is not State.LIVE and self._refusal is not None and self._active:
+            self._take(self._topics.deny(self._refusal.message))
+
+    # the credential
+
+    def renew(self) -> None:
+        """Log in anew on the live connection; if that fails, the old login holds while it may."""
+        if self._state is not State.LIVE:
+            return
+        try:
+            credential = self._credential()
+        except OnetapeError:
+            return
+        self._renewals += 1
+        self._log_in_with(credential)
+
+    def retry(self, now: float) -> None:
+        """There is a new credential: after a refusal dial now, but once in `auth_retry_s`."""
+        waiting = {State.CLOSING, State.BACKING_OFF, State.COOLING, State.IDLE}
+        if self._refusal is None or self._state not in waiting or now < self._hasten_from:
+            return
+        self._hasten_from = now + self._policy.auth_retry_s
+        self._not_before = max(now, self._cooling_until)
+        if self._state is State.BACKING_OFF:
+            self._settle(now)
 
     # what the socket reports
 
@@ -215,11 +199,11 @@ class Feed:
         """A whole message came, text or binary. The hot path."""
         if generation != self._reading:
             return
-        parts = split(data)
+        parts = self._read_frame(data)
         self._heard = True
         self._last_frame_ns = now_ns
         self._frames += 1
-        self._events += len(parts.raws)
+        self._events += len(parts[0])  # one topic or one decoded event for each
         self._bytes += len(data)
         if parts.statuses or parts.garbage or self._doubtful:
             self._read(parts, now, now_ns)
@@ -235,9 +219,11 @@ class Feed:
         self, generation: int, code: int | None, reason: str, now: float, now_ns: int
     ) -> None:
         """The connection is gone, or was never made. The last input of its generation."""
-        if generation != self._link:
+        if generation != self._link or not generation:  # 0: there never was one
             return
-        if self._state is not State.CLOSING:
+        if self._state is not State.CLOSING and code is not None and code >= _REFUSED:
+            self._deny(reason or f"closed with {code}", reason or None, now, now_ns)
+        elif self._state is not State.CLOSING:
             self._lose(reason or "closed", code, now, now_ns)
         self._link = self._reading = 0
         self._settle(now)
@@ -261,7 +247,15 @@ class Feed:
     @property
     def failed(self) -> dict[Topic, str]:
         """The topics that failed, and why: a copy."""
-        return dict(self._failed)
+        return self._topics.failed
+
+    def failure(self, topic: Topic) -> str | None:
+        """Return why a topic failed; None when it did not."""
+        return self._topics.failure(topic)
+
+    def carries(self, topic: Topic) -> bool:
+        """Whether the topic is live."""
+        return self._topics.carries(topic)
 
     @property
     def has_output(self) -> bool:
@@ -281,9 +275,9 @@ class Feed:
         """Count everything."""
         return FeedStatistics(
             state=self._state,
-            topics_wanted=len(self._wanted),
-            topics_acked=len(self._carried) - len(self._doubtful),
-            topics_failed=len(self._failed),
+            topics_wanted=len(self._topics.wanted),
+            topics_acked=self._topics.live,
+            topics_failed=self._topics.failures,
             frames=self._frames,
             events=self._events,
             bytes=self._bytes,
@@ -307,9 +301,8 @@ class Feed:
         self._timers.clear()
         if rest_at is not None:
             self._timers[self._rest] = rest_at
-        self._carried.clear()
-        self._doubtful.clear()
-        self._requests.clear()
+        self._topics.close()
+        self._renewals = 0
         self._connected_since_ns = None
 
     def _settle(self, now: float) -> None:
@@ -326,8 +319,7 @@ class Feed:
 
     def _forget(self) -> None:
         """Nobody listens, so nobody misses anything; but an outage that was told stays one."""
-        self._held.clear()
-        self._failed.clear()
+        self._topics.forget()
         self._frames_at_rest = self._frames
 
     def _recall_trouble(self, now: float, now_ns: int) -> None:
@@ -337,8 +329,8 @@ class Feed:
             self._tell(Evicted(cool_down_s=self._cooling_until - now))
         elif self._state is State.BACKING_OFF and self._refusal is not None:
             self._begin_outage(now, now_ns)
-            self._tell(AuthFailed(message=self._refusal))
-            self._fail_all(self._refusal)
+            self._tell(self._refusal)
+            self._take(self._topics.deny(self._refusal.message))
 
     def _rest(self, now: float, _now_ns: int) -> None:
         if self._reading:
@@ -401,18 +393,19 @@ class Feed:
 
     # private, what the vendor says
 
-    def _read(self, parts: Split, now: float, now_ns: int) -> None:
-        if parts.topics:
+    def _read(self, parts: Split | Batch, now: float, now_ns: int) -> None:
+        if parts.size:
             self._output.append(parts)
-            if not self._doubtful.keys().isdisjoint(parts.topics):
-                self._carry(self._doubtful.keys() & parts.topics, now, now_ns)
+            if self._doubtful:
+                self._settle_topics(self._topics.heard(parts.topics), now, now_ns)
         if parts.garbage:
             self._complain(parts.garbage)
         for status in parts.statuses:
             if self._reading:  # else one of them made us hang up
-                self._heed(status, now, now_ns)
+                clean = msgspec.structs.replace(status, message=self._clean(status.message))
+                self._heed(clean, now, now_ns)
 
-    def _complain(self, garbage: list[bytes]) -> None:
+    def _complain(self, garbage: Sequence[bytes]) -> None:
         self._garbled += len(garbage)
         if not self._complained:
             self._complained = True
@@ -421,35 +414,46 @@ class Feed:
             self._output.append(Garbled(count=self._garbled, sample=sample))
 
     def _heed(self, status: Status, now: float, now_ns: int) -> None:
-        message = self._clean(status.message)
         match status.status:
             case "connected" | "success" if self._state is State.GREETING:
                 self._log_in(now, now_ns)
             case "auth_success" if self._state is State.AUTHENTICATING:
                 self._begin(now, now_ns)
-            case "success" if message.startswith(_ACK):
-                names = map(Topic, parse_params(message.removeprefix(_ACK)))
-                self._carry(self._doubtful.keys() & names, now, now_ns)
-            case "success" | "connected" | "auth_success":
+            case "auth_success" | "auth_failed" if self._renewals:
+                self._end_renewal(status)
+            case "connected" | "auth_success":
                 pass
             case "auth_failed":
-                self._refuse(message, now, now_ns)
+                self._refuse(status.message, status.code, now, now_ns)
             case "max_connections":
                 self._concede(now, now_ns)
-            case "slow_consumer" | "force_disconnect" | "auth_timeout":
-                self._drop(status.status, _NORMAL, now, now_ns)
-            case _:
-                self._blame(status.status, message)
+            case word if word in _CUTS:
+                self._drop(word, _NORMAL, now, now_ns)
+            case word if word in _PEER:
+                self._output.append(PeerStatus(status=status))
+            case word if word == "success" or (status.topic and word in _OF_TOPICS):
+                self._settle_topics(self._topics.heed(status, now), now, now_ns)
+            case word:
+                self._blame(word, status.message)
+
+    def _end_renewal(self, status: Status) -> None:
+        self._renewals -= 1
+        if status.status == "auth_failed":
+            self._output.append(PeerStatus(status=status))
 
     def _log_in(self, now: float, now_ns: int) -> None:
         try:
-            self._secret = self._credential()
+            credential = self._credential()
         except OnetapeError as error:
-            self._refuse(str(error), now, now_ns)
+            self._refuse(str(error), error.code, now, now_ns)
             return
         self._enter(State.AUTHENTICATING)
         self._timers[self._lose_patience] = now + self._policy.auth_timeout_s
-        self._output.append(SendText(auth_frame(self._secret)))
+        self._log_in_with(credential)
+
+    def _log_in_with(self, credential: str) -> None:
+        self._secrets = [credential, *(old for old in self._secrets[:1] if old != credential)]
+        self._output.append(SendText(auth_frame(credential)))
 
     def _begin(self, now: float, now_ns: int) -> None:
         self._enter(State.LIVE)
@@ -459,25 +463,23 @@ class Feed:
         self._auth_backoff.reset()
         if self._trouble is not None:
             self._reconnects += 1
-        # What failed before may fail again, and must not keep the outage open; but a
-        # refused login says nothing of its topics.
-        doomed = (topic for topic, why in self._failed.items() if why != self._refusal)
-        self._held = set(self._wanted.difference(doomed))
-        self._refusal = None
-        self._failed.clear()
-        self._output.append(Authenticated(topics=self._wanted))
-        self._reconcile(now)
-        self._settle_gap(now, now_ns)
+        excuse, self._refusal = self._refusal, None
+        self._output.append(Authenticated(topics=self._topics.wanted))
+        asked = self._topics.open(now, excuse=None if excuse is None else excuse.message)
+        self._settle_topics(asked, now, now_ns)
 
-    def _refuse(self, message: str, now: float, now_ns: int) -> None:
+    def _refuse(self, message: str, code: str | None, now: float, now_ns: int) -> None:
+        self._deny(message or "the login was refused", code, now, now_ns)
+        self._hang_up(_NORMAL)
+
+    def _deny(self, message: str, code: str | None, now: float, now_ns: int) -> None:
         self._auth_failures += 1
-        self._refusal = message or "the login was refused"
+        self._refusal = AuthFailed(message=message, code=code)
         self._begin_outage(now, now_ns)
         self._not_before = now + self._policy.auth_retry_s + self._auth_backoff.next_delay()
         if self._trouble is not AuthFailed:
-            self._tell(AuthFailed(message=self._refusal))
-        self._fail_all(self._refusal)
-        self._hang_up(_NORMAL)
+            self._tell(self._refusal)
+        self._take(self._topics.deny(message))
 
     def _concede(self, now: float, now_ns: int) -> None:
         self._evictions += 1
@@ -489,90 +491,40 @@ class Feed:
     def _blame(self, status: str, message: str) -> None:
         """A refusal names no topic: it is the reason for whatever now stays unanswered."""
         if status == "error":
-            for request in self._requests:
-                request.refusal = message
+            self._topics.blame(message)
         remark = VendorStatus(status=status, message=message)
         if remark not in self._remarks and len(self._remarks) < _REMARKS:
             self._remarks.add(remark)
             self._output.append(remark)
 
     def _clean(self, text: str) -> str:
-        return text.replace(self._secret, "***") if self._secret else text
+        for secret in self._secrets:
+            text = text.replace(secret, "***") if secret else text
+        return text
 
     # private, the topics
 
-    def _reconcile(self, now: float) -> None:
-        gone = sorted(self._carried - self._wanted)
-        for chunk in _chunks(gone, self._policy.chunk_topics):
-            self._output.append(SendText(unsubscribe_frame(chunk)))
-        self._carried.difference_update(gone)
-        for topic in gone:
-            self._doubtful.pop(topic, None)
-        self._subscribe(sorted(self._wanted - self._carried), now)
+    def _take(self, outputs: Sequence[Output]) -> None:
+        """Pass on what the ledger says, and wake when it wants."""
+        self._output += outputs
+        wake_at = self._topics.wake_at()
+        if wake_at is None:
+            self._timers.pop(self._tick_topics, None)
+        else:
+            self._timers[self._tick_topics] = wake_at
 
-    def _subscribe(self, topics: Iterable[Topic], now: float) -> None:
-        deadline = now + self._policy.ack_timeout_s
-        for chunk in _chunks(topics, self._policy.chunk_topics):
-            request = _Request(chunk, deadline)
-            self._requests.append(request)
-            self._carried.update(chunk)
-            self._doubtful.update(dict.fromkeys(chunk, request))
-            self._timers.setdefault(self._run_out, deadline)
-            self._output.append(SendText(subscribe_frame(chunk)))
-
-    def _carry(self, topics: set[Topic], now: float, now_ns: int) -> None:
-        """The vendor carries these, by its word or by their first event."""
-        if not topics:
-            return
-        for topic in topics:
-            del self._doubtful[topic]
-            self._failed.pop(topic, None)
-        self._output.append(TopicsLive(topics=frozenset(topics)))
-        self._held -= topics
+    def _settle_topics(self, outputs: Sequence[Output], now: float, now_ns: int) -> None:
+        self._take(outputs)
         self._settle_gap(now, now_ns)
 
-    def _run_out(self, now: float, now_ns: int) -> None:
-        """Fail what was asked for too long ago."""
-        while self._requests and self._requests[0].deadline <= now:
-            request = self._requests.popleft()
-            self._fail(
-                [topic for topic in request.topics if self._doubtful.get(topic) is request],
-                request.refusal or "the vendor did not acknowledge the subscription",
-            )
-        if self._requests:
-            self._timers[self._run_out] = self._requests[0].deadline
-        if self._failed:
-            self._timers.setdefault(self._try_again, now + self._policy.retry_topics_s)
-        self._settle_gap(now, now_ns)
-
-    def _fail(self, topics: Iterable[Topic], reason: str) -> None:
-        fresh: list[Topic] = []
-        for topic in topics:
-            self._doubtful[topic] = None
-            self._held.discard(topic)
-            if topic not in self._failed:
-                fresh.append(topic)
-                self._failed[topic] = reason
-        if fresh:
-            self._output.append(TopicsFailed(topics=frozenset(fresh), reason=reason))
-
-    def _fail_all(self, reason: str) -> None:
-        fresh = self._wanted.difference(self._failed)
-        if fresh:
-            self._failed.update(dict.fromkeys(fresh, reason))
-            self._output.append(TopicsFailed(topics=fresh, reason=reason))
-
-    def _try_again(self, now: float, _now_ns: int) -> None:
-        """Ask once more for the topics that failed longest ago."""
-        failed = list(islice(self._failed.items(), self._policy.chunk_topics))
-        for topic, reason in failed:
-            del self._failed[topic]
-            self._failed[topic] = reason  # to the end of the line
-        self._subscribe([topic for topic, _ in failed], now)
+    def _tick_topics(self, now: float, now_ns: int) -> None:
+        self._settle_topics(self._topics.tick(now), now, now_ns)
 
     def _settle_gap(self, _now: float, now_ns: int) -> None:
         """End the outage when every topic it waits for has an answer."""
-        if self._gap_start_ns is not None and self._state is State.LIVE and not self._held:
+        if self._gap_start_ns is None or self._state is not State.LIVE:
+            return
+        if self._topics.is_settled:
             start_ns, self._gap_start_ns = self._gap_start_ns, None
             self._trouble = None
             self._output.append(Restored(gap_start_ns=start_ns, gap_end_ns=now_ns))
@@ -580,9 +532,3 @@ class Feed:
 
 def _backoff(base_s: float, cap_s: float, random: Callable[[], float]) -> Backoff:
     return Backoff(base_s, max(base_s, cap_s), first_immediate=True, random=random)
-
-
-def _chunks(topics: Iterable[Topic], size: int) -> Iterator[Sequence[Topic]]:
-    rest = iter(topics)
-    while chunk := list(islice(rest, size)):
-        yield chunk

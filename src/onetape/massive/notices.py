@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from onetape.massive.wire_stream import Split
+from onetape.massive.wire_stream import Batch, Split, Status
 from onetape.model import Topic
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -93,9 +93,13 @@ class Authenticated(msgspec.Struct, frozen=True, kw_only=True, tag="authenticate
 
 
 class AuthFailed(msgspec.Struct, frozen=True, kw_only=True, tag="auth_failed"):
-    """The vendor did not; tried again slowly, with the credential read anew."""
+    """The vendor did not; tried again slowly, with the credential read anew.
+
+    `code` is the public code of the reason where there is one: a gateway gives it.
+    """
 
     message: str
+    code: str | None = None
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True, tag="lost"):
@@ -146,6 +150,17 @@ class VendorStatus(msgspec.Struct, frozen=True, kw_only=True, tag="vendor_status
     message: str
 
 
+class PeerStatus(msgspec.Struct, frozen=True, kw_only=True, tag="peer_status"):
+    """The upstream is a gateway, and says how its own side fares; told each time.
+
+    `upstream_disconnected`, `upstream_restored`, `upstream_evicted` and
+    `upstream_auth_failed`; `auth_expiring`; and `auth_failed` when it was a renewal.
+    What it says of topics comes as `TopicsFailed` and `TopicsLive`.
+    """
+
+    status: Status
+
+
 Effect = Dial | SendText | Ping | Hangup
 Notice = (
     Connecting
@@ -158,8 +173,9 @@ Notice = (
     | Evicted
     | Garbled
     | VendorStatus
+    | PeerStatus
 )
-Output = Effect | Notice | Split
+Output = Effect | Notice | Split | Batch
 
 
 class FeedStatistics(NamedTuple):

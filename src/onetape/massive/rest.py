@@ -8,7 +8,8 @@ One `get`, from the outside in:
     turn          a semaphore and a pacer, so that we are never the ones who flood
     exchange      one request; bounded in time and in bytes, byte-exact in both directions
 
-An answer of the vendor is returned whatever its status; only the lack of one is raised.
+A `post` goes the same way once, without the retry. An answer of the vendor is returned
+whatever its status; only the lack of one is raised.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ import statistics
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Annotated, Final, NamedTuple, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -79,6 +80,9 @@ class RestResponse(msgspec.Struct, frozen=True, kw_only=True):
     received_ns: int
     attempts: int
     simulated: bool = False  # the vendor said so itself
+    code: str | None = None  # of an error, where a gateway answered
+    age_s: float | None = None  # of a copy: how long ago the vendor gave it
+    stale_reason: str | None = None  # of an old copy: why there is no newer one
 
 
 class RestStatistics(NamedTuple):
@@ -100,10 +104,16 @@ class RestStatistics(NamedTuple):
     per_minute: Mapping[str, int]
 
 
+Headers = Callable[[], Mapping[str, str]]
+
+
 class _Ask(NamedTuple):
+    method: Literal["GET", "POST"]
     url: URL
+    headers: Headers
     endpoint: Endpoint
     deadline: float
+    body: bytes | None = None
 
 
 class _Outcome(NamedTuple):
@@ -129,18 +139,31 @@ class MassiveREST:
     `get` is cancel-safe: cancelling it cancels the request, and the vendor is not
     blamed for it. `headers` is read anew for every attempt, so that a renewed
     credential counts at once.
+
+    Args:
+        base_url: What stands before every path.
+        headers: What to send beside our own headers.
+        clock: The time.
+        policy: How long, how often, how much.
+        sleep: How to wait.
+        random: The jitter, from 0 to 1.
+        tls: Whom to believe; the host's certificates if None.
+        peer: What error messages call the other side.
+        mount: A prefix of paths behind which the vendor's own are found.
     """
 
     def __init__(  # noqa: PLR0913 - called once, by the composition root; all by name
         self,
         *,
         base_url: str,
-        headers: Callable[[], Mapping[str, str]],
+        headers: Headers,
         clock: Clock,
         policy: RestPolicy,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = stdlib_random.random,  # noqa: S311 - jitter, not a secret
         tls: ssl.SSLContext | None = None,
+        peer: str = "the vendor",
+        mount: str = "",
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
@@ -152,6 +175,8 @@ class MassiveREST:
         self._sleep = sleep
         self._random = random
         self._tls = tls
+        self._peer = peer
+        self._mount = mount
         self._session: aiohttp.ClientSession | None = None
         self._turns = asyncio.Semaphore(policy.concurrency)
         self._pacer = Pacer(policy.rate_per_s, policy.burst)
@@ -193,9 +218,16 @@ class MassiveREST:
     # asking
 
     async def get(
-        self, path: str, query: str = "", *, deadline_s: float | None = None
+        self,
+        path: str,
+        query: str = "",
+        *,
+        deadline_s: float | None = None,
+        headers: Headers | None = None,
     ) -> RestResponse:
         """Ask for a path and a query string, both already encoded; they are sent as they are.
+
+        `headers` are for this request in place of the common ones.
 
         Raises:
             InvalidRequest: not an encoded absolute path or query.
@@ -204,7 +236,8 @@ class MassiveREST:
             UpstreamGarbled: only answers that are cut short, not what they say, or too large.
             UpstreamThrottled: the shared cool-down or the queue outlasts the deadline.
         """
-        ask = self._ask(path, query, deadline_s)
+        url, endpoint = self._target(path, query)
+        ask = _Ask("GET", url, headers or self._headers, endpoint, self._deadline(deadline_s))
         self._requests += 1
         backoff = Backoff(
             self._policy.backoff_base_s,
@@ -222,9 +255,21 @@ class MassiveREST:
                 outcome = await self._attempt(ask, number)
             except UpstreamError:  # no leave to try again: what came before stands
                 break
-        if isinstance(outcome.result, UpstreamError):
-            raise outcome.result
-        return outcome.result
+        return _answer(outcome)
+
+    async def post(
+        self, path: str, body: bytes = b"", *, deadline_s: float | None = None
+    ) -> RestResponse:
+        """Send JSON to an encoded path, once: nobody knows what a lost request has done.
+
+        Raises:
+            InvalidRequest: not an encoded absolute path.
+            UpstreamError: as for `get`.
+        """
+        url, endpoint = self._target(path, "")
+        ask = _Ask("POST", url, self._headers, endpoint, self._deadline(deadline_s), body)
+        self._requests += 1
+        return _answer(await self._attempt(ask, 1))
 
     def statistics(self) -> RestStatistics:
         """Count everything."""
@@ -249,12 +294,15 @@ class MassiveREST:
 
     # private, deciding
 
-    def _ask(self, path: str, query: str, deadline_s: float | None) -> _Ask:
+    def _target(self, path: str, query: str) -> tuple[URL, Endpoint]:
         if not (path.startswith("/") and _VISIBLE(path) and _VISIBLE(query)) or "?" in path:
             raise InvalidRequest("a path or query that is not encoded")
         url = URL(f"{self._base}{path}?{query}" if query else self._base + path, encoded=True)
+        return url, endpoint_class(path.removeprefix(self._mount))
+
+    def _deadline(self, deadline_s: float | None) -> float:
         allowed_s = self._policy.deadline_s if deadline_s is None else deadline_s
-        return _Ask(url, endpoint_class(path), self._clock.monotonic() + allowed_s)
+        return self._clock.monotonic() + allowed_s
 
     def _patience(self, outcome: _Outcome, backoff: Backoff) -> float | None:
         """Return how long to wait before the next attempt; None for not to make one."""
@@ -276,7 +324,7 @@ class MassiveREST:
         permit = breaker.admit(self._clock.monotonic())
         if permit is None:
             raise UpstreamDown(
-                f"the vendor's {ask.endpoint} keeps failing; not asked again for a while",
+                f"{self._peer} keeps failing at {ask.endpoint}; not asked again for a while",
                 retry_after_s=breaker.retry_after_s(self._clock.monotonic()),
             )
         try:
@@ -304,7 +352,7 @@ class MassiveREST:
     async def _pause(self, deadline: float) -> None:
         while (wait_s := self._cool_down.remaining(now := self._clock.monotonic())) > 0:
             if now + wait_s >= deadline:
-                raise UpstreamThrottled("the vendor asked us to wait", retry_after_s=wait_s)
+                raise UpstreamThrottled(f"{self._peer} asked us to wait", retry_after_s=wait_s)
             await self._sleep(wait_s)
 
     async def _pace(self, deadline: float) -> None:
@@ -327,18 +375,18 @@ class MassiveREST:
         started = self._clock.monotonic()
         allowed_s = min(self._policy.timeout_s, ask.deadline - started)
         if allowed_s <= 0:
-            raise UpstreamTimeout("the deadline passed before the vendor was asked")
+            raise UpstreamTimeout(f"the deadline passed before {self._peer} was asked")
         self._minute.add(ask.endpoint, started)
         self._attempts += 1
         self._in_flight += 1
         try:
-            response = await self._exchange(ask.url, allowed_s, number)
+            response = await self._exchange(ask, allowed_s, number)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             # A caller in a hurry says nothing about the vendor.
             hurried = isinstance(error, TimeoutError) and allowed_s < self._policy.timeout_s / 2
             if not hurried:
                 permit.failed(self._clock.monotonic())
-            return _Outcome(self._failed(_failure(error, number)), again=True)
+            return _Outcome(self._failed(_failure(error, self._peer, number)), again=True)
         except UpstreamGarbled as failure:  # too large, and so it would be again
             permit.succeeded(self._clock.monotonic())
             return _Outcome(self._failed(failure), again=False)
@@ -346,7 +394,7 @@ class MassiveREST:
             self._in_flight -= 1
         self._answered(response, permit, started)
         if not _is_readable(response):
-            failure = UpstreamGarbled("the vendor's answer is not the JSON it says it is")
+            failure = UpstreamGarbled(f"{self._peer}'s answer is not the JSON it says it is")
             return _Outcome(self._failed(failure), again=True)
         return _Outcome(response, again=response.status in _RETRIED or response.status >= _FAULT)
 
@@ -372,12 +420,17 @@ class MassiveREST:
         self._last_failure = failure.code
         return failure
 
-    async def _exchange(self, url: URL, allowed_s: float, number: int) -> RestResponse:
+    async def _exchange(self, ask: _Ask, allowed_s: float, number: int) -> RestResponse:
         if self._session is None:
             raise RuntimeError("use MassiveREST as an async context manager")
-        async with self._session.get(
-            url,
-            headers=self._headers(),
+        headers = ask.headers()
+        if ask.body is not None:
+            headers = {"Content-Type": "application/json", **headers}
+        async with self._session.request(
+            ask.method,
+            ask.url,
+            headers=headers,
+            data=ask.body,
             timeout=aiohttp.ClientTimeout(total=allowed_s),
             allow_redirects=False,  # the credential goes to the configured host alone
         ) as response:
@@ -394,6 +447,9 @@ class MassiveREST:
                 received_ns=received_ns,
                 attempts=number,
                 simulated=response.headers.get("X-Onetape-Simulated") == "true",
+                code=response.headers.get("X-Onetape-Code"),
+                age_s=_age_of(response.headers.get("Age", "")),
+                stale_reason=response.headers.get("X-Onetape-Stale-Reason"),
             )
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
@@ -402,7 +458,7 @@ class MassiveREST:
         async for chunk in response.content.iter_any():  # unpacked already, so bombs count too
             size += len(chunk)
             if size > self._policy.max_body_bytes:
-                raise UpstreamGarbled("the vendor's answer is larger than we read")
+                raise UpstreamGarbled(f"{self._peer}'s answer is larger than we read")
             chunks.append(chunk)
         return b"".join(chunks)
 
@@ -425,15 +481,26 @@ def _is_readable(response: RestResponse) -> bool:
     return True
 
 
-def _failure(error: Exception, number: int) -> UpstreamError:
+def _age_of(value: str) -> float | None:
+    return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
+
+
+def _answer(outcome: _Outcome) -> RestResponse:
+    if isinstance(outcome.result, UpstreamError):
+        raise outcome.result
+    return outcome.result
+
+
+def _failure(error: Exception, peer: str, number: int) -> UpstreamError:
     """Say in our own words why there is no answer, without addresses."""
+    tries = "1 try" if number == 1 else f"{number} tries"
     failure: UpstreamError
     match error:
         case TimeoutError():
-            failure = UpstreamTimeout(f"the vendor did not answer in time ({number} tries)")
+            failure = UpstreamTimeout(f"{peer} did not answer in time ({tries})")
         case aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
-            failure = UpstreamGarbled(f"the vendor's answer broke off ({number} tries)")
+            failure = UpstreamGarbled(f"{peer}'s answer broke off ({tries})")
         case _:
-            failure = UpstreamDown(f"the vendor cannot be reached ({number} tries)")
+            failure = UpstreamDown(f"{peer} cannot be reached ({tries})")
     failure.__cause__ = error
     return failure

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -33,12 +33,12 @@ from picows import (
 
 from onetape.clock import Clock
 from onetape.errors import ConfigInvalid
-from onetape.massive.feed import (
+from onetape.massive.feed import Feed
+from onetape.massive.notices import (
     Authenticated,
     AuthFailed,
     Dial,
     Evicted,
-    Feed,
     FeedPolicy,
     FeedStatistics,
     Garbled,
@@ -46,6 +46,7 @@ from onetape.massive.feed import (
     Lost,
     Notice,
     Output,
+    PeerStatus,
     Ping,
     SendText,
     State,
@@ -53,22 +54,23 @@ from onetape.massive.feed import (
     TopicsLive,
     VendorStatus,
 )
-from onetape.massive.wire_stream import Split
+from onetape.massive.wire_stream import Batch, Split, read, split
 from onetape.model import AssetClass, Topic
 
 logger: Final = logging.getLogger("onetape.massive.stream")
 
 _HAPPY_EYEBALLS_S: Final = 0.25
 _TURN_S: Final = 0.001
+_SIMULATED: Final = "X-Onetape-Simulated"
 _T = TypeVar("_T")
 
 
 class MassiveWebSocket:
     """One socket of one asset class, kept up for as long as somebody needs it.
 
-    Methods are called from the event loop's thread. `on_split` and `on_notice` are
-    called in order, and not within themselves; what they raise is logged and goes no
-    further.
+    Methods are called from the event loop's thread. The callbacks are called in order,
+    and not within themselves; what they raise is logged and goes no further. Frames
+    come as the vendor's bytes to `on_split`, or decoded to `on_batch` if that is given.
     """
 
     def __init__(  # noqa: PLR0913 - called once, by the composition root; all by name
@@ -79,8 +81,9 @@ class MassiveWebSocket:
         credential: Callable[[], str],
         clock: Clock,
         policy: FeedPolicy,
-        on_split: Callable[[Split], None],
         on_notice: Callable[[Notice], None],
+        on_split: Callable[[Split], None] | None = None,
+        on_batch: Callable[[Batch], None] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         parts = urlsplit(url)
@@ -92,9 +95,11 @@ class MassiveWebSocket:
         self._asset = asset
         self._clock = clock
         self._policy = policy
-        self._on_split = on_split
+        self._on_split = on_split or _ignore
+        self._on_batch = on_batch or _ignore
         self._on_notice = on_notice
-        self._feed = Feed(policy, credential=credential)
+        self._feed = Feed(policy, credential=credential, read=read if on_batch else split)
+        self._is_simulated = False
         self._connection: _Connection | None = None
         self._dials: list[int] = []  # generations `run` has to connect
         self._dialled = 0  # the last of them
@@ -122,6 +127,16 @@ class MassiveWebSocket:
         self._feed.want(topics, self._clock.monotonic())
         self.pump()
 
+    def renew(self) -> None:
+        """The credential was renewed: log in anew on the live connection."""
+        self._feed.renew()
+        self.pump()
+
+    def retry(self) -> None:
+        """There is a new credential: after a refused login dial now rather than later."""
+        self._feed.retry(self._clock.monotonic())
+        self.pump()
+
     # how it goes
 
     @property
@@ -133,6 +148,19 @@ class MassiveWebSocket:
     def failed(self) -> dict[Topic, str]:
         """The wanted topics that the vendor does not carry, and why: a copy."""
         return self._feed.failed
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the vendor is a simulator: the upgrade to this connection, or the last, said so."""
+        return self._is_simulated
+
+    def failure(self, topic: Topic) -> str | None:
+        """Return why a wanted topic is not carried; None when it did not fail."""
+        return self._feed.failure(topic)
+
+    def carries(self, topic: Topic) -> bool:
+        """Whether the topic is live."""
+        return self._feed.carries(topic)
 
     def statistics(self) -> FeedStatistics:
         """Count everything."""
@@ -227,9 +255,10 @@ class MassiveWebSocket:
 
     # what the connection reports; for `_Connection`
 
-    def opened(self, connection: "_Connection") -> None:
-        """The upgrade succeeded."""
+    def opened(self, connection: "_Connection", headers: Mapping[str, str]) -> None:
+        """The upgrade succeeded; the headers are those of its answer."""
         self._connection = connection
+        self._is_simulated = headers.get(_SIMULATED, "").lower() == "true"
         self._feed.opened(connection.generation, self._clock.monotonic())
         self.pump()
 
@@ -269,7 +298,9 @@ class MassiveWebSocket:
 
     def _hand_out(self, outputs: list[Output]) -> None:
         for output in outputs:
-            if type(output) is Split:
+            if type(output) is Batch:
+                self._call(self._on_batch, output)
+            elif type(output) is Split:
                 self._call(self._on_split, output)
             else:
                 self._perform(output)
@@ -287,7 +318,7 @@ class MassiveWebSocket:
                 connection.ping()
             case Hangup(code=code) if connection is not None:
                 connection.hang_up(code)
-            case SendText() | Ping() | Hangup() | Split():
+            case SendText() | Ping() | Hangup() | Split() | Batch():
                 pass  # the connection ended in this very turn; the feed hears of it next
             case notice:
                 self._log(notice)
@@ -324,7 +355,7 @@ class _Connection(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
-        self._owner.opened(self)
+        self._owner.opened(self, transport.response.headers)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
@@ -400,6 +431,10 @@ class _Connection(WSListener):
         transport.disconnect()
 
 
+def _ignore(_frame: object) -> None:
+    pass
+
+
 async def _bury(sock: socket.socket, within_s: float) -> None:
     """Make sure that the socket is closed, whoever owns it by now."""
     if sock.fileno() < 0:
@@ -437,6 +472,9 @@ def _why(error: Exception) -> str:
 def _line(notice: Notice) -> tuple[int, str, dict[str, object]]:
     """Return the log line of a notice: its level, its event and its fields."""
     fields: dict[str, object] = msgspec.structs.asdict(notice)
+    if isinstance(notice, PeerStatus):
+        said = msgspec.structs.asdict(notice.status).items()
+        fields = {name: value for name, value in said if value is not None}
     if "message" in fields:  # a name that log records keep to themselves
         fields["detail"] = fields.pop("message")
     if isinstance(notice, Authenticated | TopicsFailed | TopicsLive):

@@ -9,11 +9,12 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Mapping
-from datetime import UTC
+from collections.abc import Collection, Mapping
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
@@ -131,6 +132,75 @@ TTL: Final[Mapping[Endpoint, Ttl]] = {
 """The shared cache's times per endpoint; `fresh_s` 0 means joined in flight but not kept."""
 
 
+# questions
+
+Scalar = str | int | float | date
+ParamValue = Scalar | Collection[Scalar] | None
+Params = Mapping[str, ParamValue]
+"""The parameters of a question; None is left out."""
+
+_SAFE: Final = ":,@/"  # may stand in a query as they are, and read better so
+
+
+def query_of(params: Params) -> str:
+    """Encode parameters, the same for every order: None left out, lists joined by commas.
+
+    Raises:
+        InvalidRequest: a value that has no text, or an empty list, which would ask for all.
+    """
+    texts = {name: text_of(value) for name, value in params.items() if value is not None}
+    try:
+        return "&".join(
+            f"{quote(name, safe=_SAFE)}={quote(texts[name], safe=_SAFE)}" for name in sorted(texts)
+        )
+    except UnicodeEncodeError:
+        raise InvalidRequest("a parameter that is no text") from None
+
+
+def text_of(value: Scalar | Collection[Scalar]) -> str:
+    """Write one value as the vendor reads it; equal numbers have one spelling.
+
+    Raises:
+        InvalidRequest: it cannot be written.
+    """
+    match value:
+        case str():
+            return str.__str__(value)  # of an Enum of strings its value
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(int(value))
+        case float():
+            return _number(value)
+        case datetime():
+            return _instant(value)
+        case date():
+            return value.isoformat()
+        case _:
+            return _listed(value)
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        raise InvalidRequest("a number that is not finite")
+    return str(int(value)) if value.is_integer() else repr(float(value))
+
+
+def _instant(value: datetime) -> str:
+    if value.tzinfo is None:
+        raise InvalidRequest("an instant without its time zone")
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _listed(values: Collection[Scalar]) -> str:
+    texts = [text_of(value) for value in values]
+    if not all(texts) or not texts:
+        raise InvalidRequest("an empty list, or an empty entry in one")
+    if any("," in text for text in texts):
+        raise InvalidRequest("a comma in an entry of a list")
+    return ",".join(sorted(texts) if isinstance(values, set | frozenset) else texts)
+
+
 # headers
 
 
@@ -145,9 +215,9 @@ def parse_retry_after(value: str | None, now_ns: int) -> float | None:
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
-def _until(date: str, now_ns: int) -> float | None:
+def _until(text: str, now_ns: int) -> float | None:
     try:
-        at = parsedate_to_datetime(date)
+        at = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
     if at.tzinfo is None:  # "-0000": the sender does not tell; HTTP dates are UTC

@@ -10,8 +10,9 @@ Shared by the upstream edge, the gateway's sessions and the simulator; the golde
 bytes in the tests pin all three to the vendor's transcript rather than to each other.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, cast
+from typing import Annotated, Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -98,10 +99,16 @@ def unsubscribe_frame(topics: Iterable[Topic]) -> bytes:
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """An event about the connection, not the market."""
+    """An event about the connection, not the market. Only a gateway fills the lower part."""
 
     status: str
     message: str = ""
+    code: str | None = None
+    topic: Topic | None = None
+    gap_start_ns: int | None = None
+    gap_end_ns: int | None = None
+    retry_after_s: float | None = None
+    expires_in_s: float | None = None
 
 
 class Split(NamedTuple):
@@ -111,6 +118,16 @@ class Split(NamedTuple):
     raws: list[bytes]
     statuses: list[Status]
     garbage: list[bytes]
+
+    @property
+    def size(self) -> int:
+        """How many events there are."""
+        return len(self.raws)
+
+
+class _PlainStatus(msgspec.Struct):
+    status: str
+    message: str = ""
 
 
 class _Key(msgspec.Struct, gc=False):
@@ -125,6 +142,7 @@ class _Key(msgspec.Struct, gc=False):
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 _key = msgspec.json.Decoder(_Key)
 _status = msgspec.json.Decoder(Status)
+_plain_status = msgspec.json.Decoder(_PlainStatus)
 
 # Most events begin `"ev":"Q","sym":"…"`, so the bytes before the quote that ends the
 # symbol name the topic. Only prefixes of exactly that shape are remembered; the
@@ -177,7 +195,7 @@ def _file(element: bytes, out: Split) -> None:
     try:
         key = _key.decode(element)
         if key.ev == "status":
-            out.statuses.append(_status.decode(element))
+            out.statuses.append(_read_status(element))
             return
     except (msgspec.DecodeError, UnicodeDecodeError):
         out.garbage.append(element)
@@ -194,6 +212,15 @@ def _file(element: bytes, out: Split) -> None:
         _memo[prefix] = topic
     out.topics.append(topic)
     out.raws.append(raw)
+
+
+def _read_status(element: bytes) -> Status:
+    """Read a status; what the vendor may mean by our words does not make it unreadable."""
+    try:
+        return _status.decode(element)
+    except msgspec.ValidationError:
+        plain = _plain_status.decode(element)
+        return Status(status=plain.status, message=plain.message)
 
 
 def _salvage(frame: bytes, out: Split) -> None:
@@ -246,20 +273,26 @@ def status_event(status: str, message: str, **extra: object) -> bytes:
 
 # server → client: events, typed
 
+# One struct per channel, so that a frame is read in one pass whatever it mixes.
 
-class _Trade(msgspec.Struct):
+_Ms = Annotated[int, msgspec.Meta(ge=0, le=4_102_444_800_000)]  # 1970 to 2100, else no time
+_PROVIDER: Final = "massive"
+
+
+class _Wire(msgspec.Struct, tag_field="ev", gc=False):
+    """An event as it travels; without a model of ours unless its channel has one."""
+
+    def model(self, received_ns: int, simulated: bool) -> Quote | Trade | Bar | None:  # noqa: FBT001 - the hot path
+        return None
+
+    def topic(self) -> Topic:
+        key: Any = self
+        return Topic(f"{self.__struct_config__.tag}.{key.sym}")
+
+
+class _Quote(_Wire, tag="Q", gc=False):
     sym: str
-    p: float
-    s: float
-    t: int
-    x: int | None = None
-    c: tuple[int, ...] = ()
-    q: int | None = None
-
-
-class _Quote(msgspec.Struct):
-    sym: str
-    t: int
+    t: _Ms
     bp: float | None = None
     ap: float | None = None
     bs: float | None = None
@@ -268,104 +301,172 @@ class _Quote(msgspec.Struct):
     ax: int | None = None
     q: int | None = None
 
+    def model(self, received_ns: int, simulated: bool) -> Quote:  # noqa: FBT001 - the hot path
+        return Quote(
+            symbol=self.sym,
+            event_ns=self.t * _MS,
+            received_ns=received_ns,
+            provider=_PROVIDER,
+            simulated=simulated,
+            bid=self.bp,
+            ask=self.ap,
+            bid_size=self.bs,
+            ask_size=self.as_,
+            bid_exchange=self.bx,
+            ask_exchange=self.ax,
+            sequence=self.q,
+        )
 
-class _Aggregate(msgspec.Struct):
+
+class _Trade(_Wire, tag="T", gc=False):
+    sym: str
+    p: float
+    s: float
+    t: _Ms
+    x: int | None = None
+    c: tuple[int, ...] = ()
+    q: int | None = None
+
+    def model(self, received_ns: int, simulated: bool) -> Trade:  # noqa: FBT001 - the hot path
+        return Trade(
+            symbol=self.sym,
+            event_ns=self.t * _MS,
+            received_ns=received_ns,
+            provider=_PROVIDER,
+            simulated=simulated,
+            price=self.p,
+            size=self.s,
+            exchange=self.x,
+            conditions=self.c,
+            sequence=self.q,
+        )
+
+
+class _Second(_Wire, tag="A", gc=False):
     sym: str
     o: float
     c: float
     h: float
     low: float = msgspec.field(name="l")
-    s: int
-    e: int
+    s: _Ms
+    e: _Ms
     v: float | None = None
     vw: float | None = None
 
+    def model(self, received_ns: int, simulated: bool) -> Bar:  # noqa: FBT001 - the hot path
+        return Bar(
+            symbol=self.sym,
+            event_ns=self.s * _MS,
+            received_ns=received_ns,
+            provider=_PROVIDER,
+            simulated=simulated,
+            end_ns=self.e * _MS,
+            open=self.o,
+            high=self.h,
+            low=self.low,
+            close=self.c,
+            volume=self.v,
+            vwap=self.vw,
+        )
 
-class _Value(msgspec.Struct):
-    T: str
+
+class _Minute(_Second, tag="AM", gc=False):
+    pass
+
+
+class _Value(_Wire, tag="V", gc=False):
+    sym: str = msgspec.field(name="T")
     val: float
-    t: int
+    t: _Ms
+
+    def model(self, received_ns: int, simulated: bool) -> Quote:  # noqa: FBT001 - the hot path
+        return Quote(
+            symbol=self.sym,
+            event_ns=self.t * _MS,
+            received_ns=received_ns,
+            provider=_PROVIDER,
+            simulated=simulated,
+            last=self.val,
+        )
 
 
-_trade = msgspec.json.Decoder(_Trade)
-_quote = msgspec.json.Decoder(_Quote)
-_aggregate = msgspec.json.Decoder(_Aggregate)
-_value = msgspec.json.Decoder(_Value)
+class _Band(_Wire, tag="LULD", gc=False):
+    sym: str = msgspec.field(name="T")
+
+
+class _Imbalance(_Wire, tag="NOI", gc=False):
+    sym: str = msgspec.field(name="T")
+
+
+class _FairValue(_Wire, tag="FMV", gc=False):
+    sym: str
+
+
+_Event = _Quote | _Trade | _Second | _Minute | _Value | _Band | _Imbalance | _FairValue
+_event: Final[msgspec.json.Decoder[_Event]] = msgspec.json.Decoder(_Event)
+_events: Final[msgspec.json.Decoder[list[_Event]]] = msgspec.json.Decoder(list[_Event])
+
+
+class Batch(NamedTuple):
+    """One server frame, read as far as it can be: what `Split` is to who passes bytes on."""
+
+    wires: Sequence[_Event]
+    statuses: Sequence[Status] = ()
+    garbage: Sequence[bytes] = ()
+    undecodable: int = 0  # a field is missing or of another type, or a channel nobody knows
+
+    @property
+    def size(self) -> int:
+        """How many events there are, those that cannot be read included."""
+        return len(self.wires) + self.undecodable
+
+    @property
+    def topics(self) -> list[Topic]:
+        """The topic of each event that was read."""
+        return [wire.topic() for wire in self.wires]
+
+    def models(self, *, received_ns: int, simulated: bool = False) -> list[Quote | Trade | Bar]:
+        """Return the events in order, but for channels without a model here (LULD, NOI, FMV).
+
+        The value of an index is a quote that has a last price and nothing else.
+        """
+        return [
+            model
+            for wire in self.wires
+            if (model := wire.model(received_ns, simulated)) is not None
+        ]
+
+
+def read(frame: bytes) -> Batch:
+    """Read one server frame. Never raises; an event that cannot be read is counted."""
+    try:
+        return Batch(_events.decode(frame))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _read_each(split(frame))
+
+
+def _read_each(parts: Split) -> Batch:
+    """Read a frame that holds a status, or something that cannot be read."""
+    wires: list[_Event] = []
+    for raw in parts.raws:
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            wires.append(_event.decode(b"{" + raw + b"}"))
+    return Batch(wires, parts.statuses, parts.garbage, len(parts.raws) - len(wires))
 
 
 def decode(
     topic: Topic, raw: bytes, *, received_ns: int, simulated: bool = False
 ) -> Quote | Trade | Bar | None:
-    """Read one event; None for channels without a model here (LULD, NOI, FMV).
-
-    The value of an index is a quote that has a last price and nothing else.
+    """Read one event of a `Split`; None for channels without a model here (LULD, NOI, FMV).
 
     Raises:
         InvalidFrame: a field is missing or of another type.
     """
-    channel, symbol = split_topic(topic)
-    common: dict[str, Any] = {
-        "symbol": symbol,
-        "received_ns": received_ns,
-        "provider": "massive",
-        "simulated": simulated,
-    }
-    element = b"{" + raw + b"}"
     try:
-        match channel:
-            case "Q":
-                return _as_quote(_quote.decode(element), common)
-            case "T":
-                return _as_trade(_trade.decode(element), common)
-            case "A" | "AM":
-                return _as_bar(_aggregate.decode(element), common)
-            case "V":
-                value = _value.decode(element)
-                return Quote(event_ns=value.t * _MS, last=value.val, **common)
-            case _:
-                return None
-    except msgspec.DecodeError as error:
+        wire = _event.decode(b"{" + raw + b"}")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidFrame(f"{topic}: {error}") from error
-
-
-def _as_quote(quote: _Quote, common: dict[str, Any]) -> Quote:
-    return Quote(
-        event_ns=quote.t * _MS,
-        bid=quote.bp,
-        ask=quote.ap,
-        bid_size=quote.bs,
-        ask_size=quote.as_,
-        bid_exchange=quote.bx,
-        ask_exchange=quote.ax,
-        sequence=quote.q,
-        **common,
-    )
-
-
-def _as_trade(trade: _Trade, common: dict[str, Any]) -> Trade:
-    return Trade(
-        event_ns=trade.t * _MS,
-        price=trade.p,
-        size=trade.s,
-        exchange=trade.x,
-        conditions=trade.c,
-        sequence=trade.q,
-        **common,
-    )
-
-
-def _as_bar(bar: _Aggregate, common: dict[str, Any]) -> Bar:
-    return Bar(
-        event_ns=bar.s * _MS,
-        end_ns=bar.e * _MS,
-        open=bar.o,
-        high=bar.h,
-        low=bar.low,
-        close=bar.c,
-        volume=bar.v,
-        vwap=bar.vw,
-        **common,
-    )
+    return wire.model(received_ns, simulated)
 
 
 # server → client: events, written in the vendor's key order

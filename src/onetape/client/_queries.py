@@ -1,0 +1,200 @@
+"""The questions a client asks, with the cache in front of them.
+
+    market status, quotes, indices, RSI, trades   only joined while in flight
+    chains 10 s (60 s when closed)   bars 60 s   contracts 15 min   holidays a day
+
+Chains are kept as the vendor gave them, so one that is asked for with other bounds of
+volume, spread or distance from the money is the same answer, selected from anew.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import date
+from typing import Final, TypeVar, cast
+
+import msgspec
+
+from onetape import calendar
+from onetape.calendar import Holiday
+from onetape.chain_query import ChainQuery
+from onetape.client._cache import STALE_S, TTL_S, ClientCache
+from onetape.client._polling import market_is_open
+from onetape.clock import Clock
+from onetape.errors import NotConnected, ShuttingDown
+from onetape.massive.questions import MassiveQuestions, Params, chain_params, normalized
+from onetape.model import (
+    Bar,
+    IndexSnapshot,
+    IndicatorValue,
+    MarketStatus,
+    OptionChain,
+    OptionContract,
+    Quote,
+    Trade,
+)
+from onetape.pages import Pages
+from onetape.rows import Rows
+from onetape.symbols import normalize_symbol
+from onetape.timeframes import BarLength, Moment, Timespan, moment_ns
+
+T = TypeVar("T")
+
+DISCONNECTED: Final = "the client is disconnected"
+
+_CONTRACT_BYTES: Final = 1_600  # of a chain's row in memory, measured
+_BAR_BYTES: Final = 300
+_key = ClientCache.key
+
+
+class Queries:
+    """Asks what is not known yet. Cancel-safe; one caller never disturbs another."""
+
+    def __init__(
+        self,
+        *,
+        questions: MassiveQuestions,
+        cache: ClientCache,
+        clock: Clock,
+        is_over: Callable[[], bool],
+    ) -> None:
+        self._ask = questions
+        self._cache = cache
+        self._clock = clock
+        self._is_over = is_over
+
+    # never kept
+
+    async def market_status(self) -> MarketStatus:
+        """Ask what the exchanges are doing."""
+        return await self._joined(_key("status"), self._ask.market_status)
+
+    async def quotes(self, symbols: Iterable[str]) -> Rows[Quote]:
+        """Return quotes in the order asked for."""
+        wanted = normalized(symbols)
+        return await self._joined(_key("quotes", *wanted), lambda: self._ask.quotes(wanted))
+
+    async def indices(self, symbols: Iterable[str]) -> Rows[IndexSnapshot]:
+        """Return indices in the order asked for."""
+        wanted = normalized(symbols)
+        return await self._joined(_key("indices", *wanted), lambda: self._ask.indices(wanted))
+
+    async def rsi(self, symbol: str, params: Params) -> Rows[IndicatorValue]:
+        """Return the relative strength index, oldest first."""
+        name = _key("rsi", normalize_symbol(symbol), **params)
+        return await self._joined(name, lambda: self._ask.rsi(symbol, params))
+
+    def trades(
+        self,
+        symbol: str,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        newest_first: bool = False,
+        max_rows: int | None = None,
+    ) -> Pages[Trade]:
+        """Return prints, page by page."""
+        return self._ask.trades(
+            symbol, start=start, end=end, newest_first=newest_first, max_rows=max_rows
+        )
+
+    # kept
+
+    async def market_holidays(self, year: int | None) -> Rows[Holiday]:
+        """Return a year's holidays."""
+        this_year = calendar.new_york_date(self._clock.now_ns()).year
+        wanted = this_year if year is None else year
+
+        async def ask() -> tuple[Holiday, ...]:
+            return await self._ask.market_holidays(wanted)
+
+        kept = await self._fetched(
+            _key("holidays", wanted), ask, ttl_s=TTL_S["holidays"], stale_s=STALE_S["holidays"]
+        )
+        # What was read from the disk is a bare tuple.
+        return cast("Rows[Holiday]", kept) if isinstance(kept, Rows) else Rows(kept, kind=Holiday)
+
+    async def option_chain(self, underlying: str, query: ChainQuery) -> OptionChain:
+        """Return the contracts that the query wants."""
+        symbol = normalize_symbol(underlying)
+        is_open = market_is_open(self._clock.now_ns())
+        chain = await self._fetched(
+            _key("chain", symbol, **chain_params(query)),
+            lambda: self._ask.option_chain(symbol, query),
+            ttl_s=TTL_S["chain" if is_open else "chain_closed"],
+            size=lambda chain: _CONTRACT_BYTES * (len(chain.contracts) + 1),
+        )
+        price = chain.underlying_price
+        contracts = query.select(chain.contracts, underlying_price=price)
+        return msgspec.structs.replace(chain, contracts=contracts)
+
+    async def option_contract(self, symbol: str) -> OptionContract:
+        """Return the terms of one option."""
+        option = normalize_symbol(symbol)
+        return await self._fetched(
+            _key("contract", option),
+            lambda: self._ask.option_contract(option),
+            ttl_s=TTL_S["contract"],
+            stale_s=STALE_S["contract"],
+        )
+
+    def bars(
+        self,
+        symbol: str,
+        length: BarLength,
+        start: Moment,
+        end: Moment | None,
+        *,
+        max_rows: int | None,
+    ) -> Pages[Bar]:
+        """Return the bars of a range, oldest first; to the present without an end."""
+        ticker = normalize_symbol(symbol)
+        today = calendar.new_york_date(self._clock.now_ns())
+        last = today if end is None else end
+        pages = self._ask.bars(ticker, length, start, last, max_rows=max_rows)
+        name = _key("aggs", ticker, str(length), str(start), str(last), rows=max_rows)
+        ttl_s = TTL_S["aggs_closed" if _is_over(last, length, today) else "aggs"]
+        return self._kept(name, pages, ttl_s)
+
+    def last_bars(self, symbol: str, length: BarLength, count: int) -> Pages[Bar]:
+        """Return the last `count` bars, oldest first."""
+        ticker = normalize_symbol(symbol)
+        pages = self._ask.last_bars(ticker, length, count)
+        return self._kept(_key("aggs", ticker, str(length), "last", count), pages, TTL_S["aggs"])
+
+    # private
+
+    def _kept(self, name: str, pages: Pages[Bar], ttl_s: float) -> Pages[Bar]:
+        async def collected() -> Rows[Bar]:
+            return await self._fetched(
+                name, pages.collect, ttl_s=ttl_s, size=lambda rows: _BAR_BYTES * (len(rows) + 1)
+            )
+
+        return pages.through(collected)
+
+    async def _joined(self, name: str, fetch: Callable[[], Awaitable[T]]) -> T:
+        return await self._fetched(name, fetch, ttl_s=0)
+
+    async def _fetched(
+        self,
+        name: str,
+        fetch: Callable[[], Awaitable[T]],
+        *,
+        ttl_s: float,
+        stale_s: float = 0.0,
+        size: Callable[[T], int] | None = None,
+    ) -> T:
+        try:
+            return await self._cache.get_or_fetch(
+                name, fetch, ttl_s=ttl_s, stale_s=stale_s, size=size
+            )
+        except ShuttingDown:
+            if not self._is_over():
+                raise  # it is the gateway that shuts down
+            raise NotConnected(DISCONNECTED) from None
+
+
+def _is_over(end: Moment, length: BarLength, today: date) -> bool:
+    """A range that ended before today does not change, but for its last week, month or year."""
+    at = moment_ns(end)
+    last = at if isinstance(at, date) else calendar.new_york_date(at)
+    is_short = length.fixed_ns is not None or length.timespan is Timespan.DAY
+    return is_short and last < today

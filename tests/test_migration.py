@@ -1,0 +1,93 @@
+"""What docs/migration.md says of before and after is run, and no old method is forgotten."""
+
+import ast
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import massive as official
+import pytest
+
+from onetape.client import MassiveDataProvider
+from onetape.gateway.app import Gateway
+from onetape.simulator.app import Simulator
+from onetape.testing import Playground
+
+IMPORTED = (Gateway, Simulator, MassiveDataProvider)  # in the loop an import would block
+PAGE = (Path(__file__).parents[1] / "docs/migration.md").read_text("utf-8")
+PROGRAMS: list[str] = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+OLD = [
+    "getMarketStatus",
+    "getMarketHolidays",
+    "getRSI",
+    "getQuotes",
+    "getQuote",
+    "getOptionsChain",
+    "getOptionContract",
+    "getIndex",
+    "getIndicates",
+    "getHistoricalData",
+    "getAggregates",
+    "getOptionTrades",
+    "connect",
+    "connectEndpoint",
+    "updateWatchlist",
+    "subscribeQuotes",
+    "subscribeAggregates",
+    "subscribeOptionAggregates",
+    "getConnectionState",
+    "isConnected",
+    "disconnect",
+    "subscribe",
+    "unsubscribe",
+    "createTransport",
+    "activate",
+    "deactivate",
+    "fetch",
+    "attachClient",
+    "onClientMessage",
+    "connectUpstream",
+    "disconnectUpstream",
+]
+
+
+@pytest.fixture
+async def play(tmp_path: Path) -> AsyncIterator[Playground]:
+    async with Playground(tmp_path) as running:
+        yield running
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda text: text.splitlines()[2])
+async def test_the_programs_of_the_page_run(play: Playground, program: str) -> None:
+    key = await play.key()
+    names: dict[str, Any] = {"URL": play.gateway.url, "NETLOC": play.gateway.netloc, "KEY": key}
+    code = compile(program, "migration.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    if "await" in program or "async" in program:
+        await eval(code, names)
+    else:
+        await asyncio.to_thread(eval, code, names)
+
+    results = {name: names[name] for name in ("price", "bars", "values", "quote") if name in names}
+    assert results
+    assert all(value for name, value in results.items() if name != "values")
+
+
+def test_every_method_of_the_old_clients_has_its_row() -> None:
+    """R172-R174: every old method is present."""
+    missing = [name for name in OLD if not re.search(rf"`[^`|]*\b{name}\(|`{name}`", PAGE)]
+
+    assert not missing
+
+
+def test_what_is_said_to_be_ours_is_and_what_is_said_to_be_theirs_is() -> None:
+    section = PAGE.partition("## From the official client")[2].partition("## From the seven")[0]
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", section, re.MULTILINE)
+    theirs = {name for row, _ in rows for name in re.findall(r"`(\w+)", row)} - {"massive"}
+    ours = {name for _, row in rows for name in re.findall(r"`([a-z]\w+)`", row)} - {"async"}
+
+    clients = (official.RESTClient, official.WebSocketClient)
+    assert not [name for name in theirs if not any(hasattr(one, name) for one in clients)]
+    assert ours
+    assert not [name for name in ours if not hasattr(MassiveDataProvider, name)]
