@@ -1,0 +1,535 @@
+"""MarketDataHub: one consolidated, judged, immutable view of what is watched.
+
+    polls (fixed rate, no overlap) ─┐                  ┌─▶ tick subscribers
+                                    ├─▶ Consolidation ─┤   each its own queue and task
+    streams (by the providers) ─────┘   flushed        └─▶ snapshot subscribers
+                                        every 100 ms
+
+What is streamed is not polled, and what fell silent is. Data that cannot be renewed stays,
+marked as the last good; what was removed from the watchlist is gone. A subscriber that is
+slow loses ticks of its own, the latest of each key excepted, and knows how many; nobody
+else notices. Leaving the block leaves nothing running.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self, TypeVar
+
+from onetape import calendar
+from onetape.calendar import Session
+from onetape.chain_query import ChainQuery
+from onetape.clock import Clock, SystemClock
+from onetape.consolidation import (
+    Changed,
+    Consolidation,
+    ConsolidationStatistics,
+    HubPolicy,
+    Key,
+    Kind,
+    Part,
+)
+from onetape.errors import ConfigInvalid, InvalidRequest, OnetapeError
+from onetape.hub_reader import Reader
+from onetape.model import (
+    Flow,
+    IndexSnapshot,
+    MarketDataSnapshot,
+    MarketDataTick,
+    OptionChain,
+    ProviderHealth,
+    Quote,
+)
+from onetape.providers import (
+    BrokerDataProvider,
+    Handle,
+    IndicesDataProvider,
+    OptionsDataProvider,
+)
+from onetape.symbols import normalize_symbol
+
+logger: Final = logging.getLogger("onetape.hub")
+
+T = TypeVar("T", MarketDataTick, MarketDataSnapshot)
+
+POLL_DEADLINE_S: Final = 30.0
+"""How long one poll may take; the next round does not wait for it."""
+
+
+class Providers(NamedTuple):
+    """Who answers."""
+
+    options: OptionsDataProvider
+    indices: IndicesDataProvider
+    broker: BrokerDataProvider
+
+
+class HubMetrics(NamedTuple):
+    """A snapshot for metrics and the dashboard."""
+
+    view: ConsolidationStatistics
+    tick_subscribers: int
+    snapshot_subscribers: int
+    dropped: int  # ticks and snapshots that a newer one of the same key replaced unread
+    failures: int  # of subscribers' callbacks
+    polls: int
+    poll_failures: int
+    rounds: int
+    late_rounds: int  # began later than planned, for the loop was busy
+    last_poll_ns: int | None
+    last_update_ns: int | None
+    providers: tuple[ProviderHealth, ...]
+
+
+class MarketDataHub:
+    """The view. Use it as an async context manager; one event loop owns it.
+
+    Args:
+        providers: Who answers; whoever made them opens and closes them.
+        policy: What is watched, and how often.
+        clock: The time.
+        sleep: How the loops wait.
+    """
+
+    def __init__(
+        self,
+        providers: Providers,
+        policy: HubPolicy | None = None,
+        *,
+        clock: Clock | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._providers = providers
+        self.policy = policy or HubPolicy()
+        self._clock = clock or SystemClock()
+        self._sleep = sleep
+        self._view = Consolidation(self.policy)
+        self._watched: tuple[str, ...] = ()
+        self._handles: dict[Key, Handle] = {}
+        self._ticks: dict[int, Reader[MarketDataTick]] = {}
+        self._snapshots: dict[int, Reader[MarketDataSnapshot]] = {}
+        self._tasks = asyncio.TaskGroup()
+        self._running: set[asyncio.Task[None]] = set()
+        self._asking: set[Key] = set()
+        self._dirty = asyncio.Event()
+        self._centres: dict[str, float] = {}  # the price that a streamed chain is around
+        self._polls = self._poll_failures = self._rounds = self._late = 0
+        self._dropped = self._failures = 0  # of readers that are gone
+        self._last_poll_ns: int | None = None
+        self._last_update_ns: int | None = None
+
+    def __repr__(self) -> str:
+        seen = self._view.statistics()
+        return f"<MarketDataHub {seen.known} of {seen.watched} parts, {len(self._ticks)} readers>"
+
+    async def __aenter__(self) -> Self:
+        """Watch, ask for everything once, answered or not, and go on from there."""
+        await self._tasks.__aenter__()
+        try:
+            self.update_watchlist(self.policy.watchlist)
+            await self._first_round()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        self._start(self._flushing())
+        self._start(self._polling())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for reader in (*self._ticks.values(), *self._snapshots.values()):
+            reader.close()
+        for handle in self._handles.values():
+            handle.close()
+        self._handles.clear()
+        for task in tuple(self._running):
+            task.cancel()
+        if isinstance(error, Exception):
+            # No task of ours raises one, so it is the block's own: a TaskGroup would wrap it.
+            kind = error = traceback = None
+        await self._tasks.__aexit__(kind, error, traceback)
+
+    # what is watched
+
+    @property
+    def watchlist(self) -> tuple[str, ...]:
+        """The symbols that are watched, beside the policy's indices."""
+        return self._watched
+
+    def update_watchlist(self, symbols: Iterable[str]) -> Changed:
+        """Watch these symbols instead; only the difference is begun and ended.
+
+        Raises:
+            InvalidSymbol: one has no shape that we know; nothing changes.
+        """
+        watched = tuple(dict.fromkeys(map(normalize_symbol, symbols)))
+        changed = self._view.watch(watched)
+        self._watched = watched
+        for key in changed.removed:
+            if (handle := self._handles.pop(key, None)) is not None:
+                handle.close()
+        for key in changed.removed:
+            self._centres.pop(key.symbol, None)
+        for key in changed.added:
+            if self.policy.streaming and key.kind is not Kind.CHAIN:  # a chain needs its price
+                self._stream(key)
+        self._dirty.set()
+        return changed
+
+    # what is known
+
+    def get_option_chain(self, underlying: str) -> OptionChain | None:
+        """Return the watched part of a chain; None when `why` says so."""
+        part = self._view.get(Key(Kind.CHAIN, normalize_symbol(underlying)))
+        return part if isinstance(part, OptionChain) else None
+
+    def get_index(self, symbol: str) -> IndexSnapshot | None:
+        """Return an index; None when `why` says so."""
+        part = self._view.get(Key(Kind.INDEX, normalize_symbol(symbol)))
+        return part if isinstance(part, IndexSnapshot) else None
+
+    def get_equity(self, symbol: str) -> Quote | None:
+        """Return a stock's quote; None when `why` says so."""
+        part = self._view.get(Key(Kind.EQUITY, normalize_symbol(symbol)))
+        return part if isinstance(part, Quote) else None
+
+    def get_flow(self, underlying: str) -> Flow | None:
+        """Return what the tape says; None when `why` says so."""
+        part = self._view.get(Key(Kind.FLOW, normalize_symbol(underlying)))
+        return part if isinstance(part, Flow) else None
+
+    def why(self, kind: Kind, symbol: str) -> str | None:
+        """Return why a part is not there, or is not the newest; None when all is well."""
+        return self._view.why(Key(kind, normalize_symbol(symbol)))
+
+    def snapshot(self) -> MarketDataSnapshot:
+        """Return the whole view."""
+        return self._view.snapshot(self._clock.now_ns())
+
+    def metrics(self) -> HubMetrics:
+        """Count everything."""
+        readers = (*self._ticks.values(), *self._snapshots.values())
+        health = (self._providers.options, self._providers.indices, self._providers.broker)
+        return HubMetrics(
+            view=self._view.statistics(),
+            tick_subscribers=len(self._ticks),
+            snapshot_subscribers=len(self._snapshots),
+            dropped=self._dropped + sum(reader.dropped for reader in readers),
+            failures=self._failures + sum(reader.failures for reader in readers),
+            polls=self._polls,
+            poll_failures=self._poll_failures,
+            rounds=self._rounds,
+            late_rounds=self._late,
+            last_poll_ns=self._last_poll_ns,
+            last_update_ns=self._last_update_ns,
+            providers=tuple(one for provider in health for one in provider.health()),
+        )
+
+    # who reads it
+
+    def subscribe_tick(
+        self, name: str, callback: Callable[[MarketDataTick], object] | None = None
+    ) -> Reader[MarketDataTick]:
+        """Read every change, at most one of each key in 100 ms.
+
+        The name is for the log; two subscribers may have the same.
+        """
+        return self._subscribe(self._ticks, name, callback)
+
+    def subscribe_snapshot(
+        self, name: str, callback: Callable[[MarketDataSnapshot], object] | None = None
+    ) -> Reader[MarketDataSnapshot]:
+        """Read the whole view after every change, at most once in 100 ms; the latest only."""
+        return self._subscribe(self._snapshots, name, callback)
+
+    def _subscribe(
+        self, readers: dict[int, Reader[T]], name: str, callback: Callable[[T], object] | None
+    ) -> Reader[T]:
+        def done(reader: Reader[T]) -> None:
+            del readers[id(reader)]
+            self._dropped += reader.dropped
+            self._failures += reader.failures
+
+        reader: Reader[T] = Reader(name, self.policy.max_pending, done)
+        readers[id(reader)] = reader
+        if callback is not None:
+            reader.task = self._start(reader.serve(callback))
+        return reader
+
+    # private, streams
+
+    def _stream(self, key: Key) -> None:
+        """Let a provider tell of one key; what it cannot stream is polled."""
+
+        def take(part: Part) -> None:
+            self._offer(key, part)
+
+        options, indices, broker = self._providers
+        try:
+            match key.kind:
+                case Kind.CHAIN:
+                    handle = options.subscribe_chain(key.symbol, take, self._chain_query(key))
+                case Kind.INDEX:
+                    handle = indices.subscribe_index(key.symbol, take)
+                case Kind.EQUITY:
+                    handle = broker.subscribe_equity(key.symbol, take)
+                case Kind.FLOW:
+                    return
+        except OnetapeError as error:
+            self._view.fail(key, error.code)
+            return
+        self._handles[key] = handle
+
+    def _follow(self, key: Key) -> None:
+        """Stream a chain around its price, and around the new one when that has moved far."""
+        price, centre = self._price_of(key.symbol), self._centres.get(key.symbol)
+        if price is None or key not in self._view.keys:
+            return
+        if centre is None or abs(price - centre) > centre * self.policy.chain_width / 2:
+            if (handle := self._handles.pop(key, None)) is not None:
+                handle.close()
+            self._centres[key.symbol] = price
+            self._stream(key)
+
+    def _offer(self, key: Key, part: Part) -> None:
+        if self._view.offer(key, part, self._clock.monotonic()):
+            self._last_update_ns = self._clock.now_ns()
+            self._dirty.set()
+
+    async def _flushing(self) -> None:
+        while True:
+            await self._dirty.wait()
+            await self._sleep(self.policy.batch_s)
+            self._dirty.clear()
+            self._publish()
+
+    def _publish(self) -> None:
+        now_ns = self._clock.now_ns()
+        ticks = self._view.flush(now_ns)
+        for reader in tuple(self._ticks.values()):
+            for tick in ticks:
+                reader.offer((tick.kind, tick.symbol), tick)
+        if ticks and self._snapshots:
+            snapshot = self._view.snapshot(now_ns)
+            for reader in tuple(self._snapshots.values()):
+                reader.offer(None, snapshot)
+
+    # private, polls
+
+    async def _polling(self) -> None:
+        """Begin a round every `refresh_s`, whatever the rounds before still do."""
+        every_s = self.policy.refresh_s
+        next_at = self._clock.monotonic() + every_s
+        while True:
+            await self._sleep(max(0.0, next_at - self._clock.monotonic()))
+            self._begin_round()
+            now = self._clock.monotonic()
+            missed = int((now - next_at) // every_s)
+            self._late += missed > 0
+            next_at += (missed + 1) * every_s
+
+    def _begin_round(self) -> None:
+        """Ask for what is due and not being asked for."""
+        self._rounds += 1
+        self._ask(self._due())
+        for key in self._view.keys:
+            if key.kind is Kind.CHAIN and self.policy.streaming:
+                self._follow(key)
+
+    async def _first_round(self) -> None:
+        """Ask for everything and wait: prices first, for chains are asked for around them."""
+        self._rounds += 1
+        due = self._due()
+        for keys in (
+            [key for key in due if key.kind is not Kind.CHAIN],
+            [key for key in due if key.kind is Kind.CHAIN],
+        ):
+            if tasks := self._ask(keys):
+                await asyncio.wait(tasks)
+        self._publish()
+
+    def _due(self) -> list[Key]:
+        is_open = _market_is_open(self._clock.now_ns())
+        due = self._view.due(self._clock.monotonic(), market_open=is_open)
+        return [key for key in due if key not in self._asking]
+
+    def _ask(self, keys: Sequence[Key]) -> list[asyncio.Task[None]]:
+        works: list[Any] = []
+        if indices := [key for key in keys if key.kind is Kind.INDEX]:
+            works.append(self._poll(indices, self._ask_indices))
+        if equities := [key for key in keys if key.kind is Kind.EQUITY]:
+            works.append(self._poll(equities, self._ask_equities))
+        works += [self._poll([key], self._ask_chain) for key in keys if key.kind is Kind.CHAIN]
+        works += [self._poll([key], self._ask_flow) for key in keys if key.kind is Kind.FLOW]
+        return [self._start(work) for work in works]
+
+    async def _poll(
+        self, keys: Sequence[Key], ask: Callable[[Sequence[Key]], Awaitable[None]]
+    ) -> None:
+        self._asking.update(keys)
+        self._polls += 1
+        try:
+            async with asyncio.timeout(POLL_DEADLINE_S):
+                await ask(keys)
+            self._last_poll_ns = self._clock.now_ns()
+        except Exception as error:
+            self._poll_failures += 1
+            why = error.code if isinstance(error, OnetapeError) else type(error).__name__
+            if not isinstance(error, OnetapeError | TimeoutError):
+                logger.exception("hub.poll_failed", extra={"keys": len(keys)})
+            for key in keys:
+                self._view.fail(key, why)
+            self._dirty.set()
+        finally:
+            self._asking.difference_update(keys)
+
+    async def _ask_indices(self, keys: Sequence[Key]) -> None:
+        rows = await self._providers.indices.get_index_snapshots([key.symbol for key in keys])
+        self._spread(keys, rows.by_symbol, rows.errors)
+
+    async def _ask_equities(self, keys: Sequence[Key]) -> None:
+        rows = await self._providers.broker.get_quotes([key.symbol for key in keys])
+        self._spread(keys, rows.by_symbol, rows.errors)
+
+    def _spread(self, keys: Sequence[Key], found: Any, faults: Any) -> None:
+        for key in keys:
+            if key.symbol in found:
+                self._offer(key, found[key.symbol])
+            else:
+                fault = faults.get(key.symbol)
+                self._view.fail(key, "not_found" if fault is None else fault.error)
+
+    async def _ask_chain(self, keys: Sequence[Key]) -> None:
+        (key,) = keys
+        query = self._chain_query(key)
+        self._offer(key, await self._providers.options.get_option_chain(key.symbol, query))
+        if self.policy.streaming:
+            self._follow(key)
+
+    async def _ask_flow(self, keys: Sequence[Key]) -> None:
+        (key,) = keys
+        self._offer(key, await self._providers.options.get_flow(key.symbol))
+
+    def _chain_query(self, key: Key) -> ChainQuery:
+        """Bound a chain to what is looked at: soon, and near the money."""
+        today = calendar.new_york_date(self._clock.now_ns())
+        price = self._price_of(key.symbol)
+        width = None if price is None else price * self.policy.chain_width
+        return ChainQuery(
+            first_expiration=today,
+            last_expiration=today + timedelta(days=self.policy.chain_days),
+            min_strike=None if price is None or width is None else round(price - width, 2),
+            max_strike=None if price is None or width is None else round(price + width, 2),
+        )
+
+    def _price_of(self, symbol: str) -> float | None:
+        quote = self.get_equity(symbol)
+        index = self.get_index(symbol)
+        if index is not None:
+            quote = index.quote
+        return None if quote is None else quote.price
+
+    # private, tasks
+
+    def _start(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+
+def _market_is_open(now_ns: int) -> bool:
+    try:
+        return calendar.session_of(now_ns) is not Session.CLOSED
+    except InvalidRequest:  # outside of the calendar
+        return True
+
+
+async def create_and_initialize_hub(
+    providers: Providers, policy: HubPolicy | None = None, *, clock: Clock | None = None
+) -> "OwnedHub":
+    """Make a hub that needs no block: it has asked for everything once, and runs until closed.
+
+    Raises:
+        InvalidSymbol: the policy watches what is no symbol; nothing was asked.
+    """
+    owned = OwnedHub(MarketDataHub(providers, policy, clock=clock))
+    await owned.start()
+    return owned
+
+
+class OwnedHub:
+    """A hub and the task that holds its block, so that any task may close it."""
+
+    def __init__(self, hub: MarketDataHub) -> None:
+        self.hub = hub
+        self._stop = asyncio.Event()
+        self._life: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the hub; return when its first round is over."""
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        # Without a parent: who closes the hub is its owner.
+        self._life = loop.create_task(self._live(ready))
+        try:
+            await ready
+        except BaseException:
+            self._life.cancel()
+            await asyncio.wait([self._life])
+            raise
+
+    async def close(self) -> None:
+        """Close the hub; return when nothing of it runs. Idempotent."""
+        self._stop.set()
+        if self._life is not None:
+            await self._life
+
+    async def _live(self, ready: "asyncio.Future[None]") -> None:
+        try:
+            async with self.hub:
+                ready.set_result(None)
+                await self._stop.wait()
+        except Exception as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+        finally:
+            ready.cancel()  # no-op when done
+
+
+_global: list[OwnedHub] = []  # none, or the one
+_turn: Final = asyncio.Lock()
+
+
+def global_hub() -> MarketDataHub | None:
+    """Return the program's one hub; None before `get_global_hub` made it."""
+    return _global[0].hub if _global else None
+
+
+async def get_global_hub(providers: Providers, policy: HubPolicy | None = None) -> MarketDataHub:
+    """Return the program's one hub, making it if there is none.
+
+    Raises:
+        ConfigInvalid: there is one already, with another policy.
+    """
+    async with _turn:
+        if not _global:
+            _global.append(await create_and_initialize_hub(providers, policy))
+        hub = _global[0].hub
+        if policy is not None and policy != hub.policy:
+            raise ConfigInvalid("the global hub runs with another policy: close it first")
+        return hub
+
+
+async def close_global_hub() -> None:
+    """Close the program's one hub, if there is one."""
+    async with _turn:
+        while _global:
+            await _global.pop().close()
