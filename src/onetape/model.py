@@ -39,7 +39,7 @@ class ContractType(StrEnum):
     PUT = "put"
 
 
-class Datum(msgspec.Struct, frozen=True, kw_only=True):
+class Datum(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What every market datum carries: what it is about, when, from whom, and how it came."""
 
     symbol: str
@@ -56,7 +56,7 @@ class Datum(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.event_ns is None else (now_ns - self.event_ns) / 1e9
 
 
-class Quote(Datum, frozen=True, kw_only=True, tag="quote"):
+class Quote(Datum, frozen=True, kw_only=True, gc=False, tag="quote"):
     """What a symbol is worth: the best bid and offer, the last price, the day so far.
 
     Prices in dollars (an index: points), sizes in contracts or shares. Each source
@@ -103,7 +103,7 @@ class Quote(Datum, frozen=True, kw_only=True, tag="quote"):
         return self.mid if self.last is None else self.last
 
 
-class Trade(Datum, frozen=True, kw_only=True, tag="trade"):
+class Trade(Datum, frozen=True, kw_only=True, gc=False, tag="trade"):
     """One print: price in dollars, size in contracts or shares."""
 
     event_ns: int
@@ -114,7 +114,7 @@ class Trade(Datum, frozen=True, kw_only=True, tag="trade"):
     sequence: int | None = None
 
 
-class Bar(Datum, frozen=True, kw_only=True, tag="bar"):
+class Bar(Datum, frozen=True, kw_only=True, gc=False, tag="bar"):
     """One aggregate window `[event_ns, end_ns)`. Index bars have no volume: None, not 0."""
 
     event_ns: int
@@ -337,5 +337,25 @@ class MarketDataSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     indices: Mapping[str, IndexSnapshot] = {}
     equities: Mapping[str, Quote] = {}
     flows: Mapping[str, Flow] = {}
-    quality: Quality | None = None
-    simulated: bool = False
+    missing: Mapping[str, str] = {}
+    """What is watched and not there, and why."""
+
+    @property
+    def qualities(self) -> tuple[Quality, ...]:
+        """The qualities of all parts that were judged."""
+        parts = (*self.chains.values(), *self.indices.values(), *self.equities.values())
+        return tuple(part.quality for part in parts if part.quality is not None)
+
+    def confidence(self, now_ns: int) -> int | None:
+        """Return the mean of the parts' scores, 0 to 100; None when nothing is there."""
+        scores = [quality.confidence(now_ns) for quality in self.qualities]
+        return (2 * sum(scores) + len(scores)) // (2 * len(scores)) if scores else None
+
+    def is_stale(self, now_ns: int) -> bool:
+        """Tell whether any part is older than its kind should be."""
+        return any(quality.is_stale(now_ns) for quality in self.qualities)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any part was made up by a simulator."""
+        return any(quality.simulated for quality in self.qualities)

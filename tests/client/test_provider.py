@@ -265,6 +265,38 @@ async def test_pages_that_were_not_read_in_time_are_not_connected(bench: Any) ->
             [one async for one in pages]
 
 
+@pytest.mark.parametrize("paged", [False, True])
+async def test_what_is_asked_when_the_end_comes_is_not_connected(
+    bench: Any, *, paged: bool
+) -> None:
+    """Whatever broke first: a session that was closed, a connection that was reset."""
+    bench.rest.hold = asyncio.Event()
+    bench.rest.answers = {
+        f"/v3/trades/{OPTION}": RuntimeError("the session is closed"),
+        "/v3/snapshot": quotes,
+    }
+    massive = provider_of(bench)
+    await massive.connect()
+
+    async def ask() -> object:
+        with pytest.raises(NotConnected):
+            await (massive.get_option_trades(OPTION) if paged else massive.get_quotes(["SPY"]))
+        return None
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(ask())
+        await until(lambda: bench.rest.asked)
+        await massive.disconnect()
+        bench.rest.hold.set()
+
+
+async def test_a_bug_while_connected_is_not_hidden(bench: Any) -> None:
+    bench.rest.answers[f"/v3/trades/{OPTION}"] = RuntimeError("a bug")
+    async with provider_of(bench) as massive:
+        with pytest.raises(RuntimeError):
+            await massive.get_option_trades(OPTION)
+
+
 # what it asks
 
 
@@ -289,6 +321,7 @@ async def test_many_quotes_come_in_order_and_one_bad_symbol_costs_only_itself(be
         rows = await massive.get_quotes(["brk/b", "NOPE", "SPX", "SPY"])
         indices = await massive.get_indices(["VIX", "DJI", "I:SPX"])
         alone = await massive.get_quote("SPY")
+        index = await massive.get_index("$vix")
         with pytest.raises(UpstreamForbidden):
             await massive.get_index("DJI")
         with pytest.raises(InvalidSymbol):
@@ -300,6 +333,7 @@ async def test_many_quotes_come_in_order_and_one_bad_symbol_costs_only_itself(be
     assert {symbol: fault.error for symbol, fault in rows.errors.items()} == {"NOPE": "not_found"}
     assert alone == rows[2]
     assert [row.symbol for row in indices] == ["I:VIX", "I:SPX"]
+    assert index == indices[0]
     assert indices.errors["I:DJI"].error == "upstream_forbidden"
 
 

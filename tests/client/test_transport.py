@@ -4,7 +4,16 @@ from itertools import pairwise
 
 import pytest
 
-from onetape.client._notices import Deliver, Event, Gap, Poll, Reason, SourceChanged, Want
+from onetape.client._notices import (
+    Deliver,
+    Event,
+    Gap,
+    Poll,
+    Reason,
+    SourceChanged,
+    Streamed,
+    Want,
+)
 from onetape.client._transport import Key, Kind, State, Transport
 from onetape.errors import InvalidRequest, InvalidTopic
 from onetape.model import AssetClass, Bar, Quote, Trade
@@ -91,6 +100,9 @@ class Desk:
                 case Poll():
                     self.polls.append(output)
                     self.asked_at.append(self.now)
+                case Streamed():
+                    for line, event in zip(output.lines, output.events, strict=True):
+                        self.delivered.setdefault(line.key, []).append(event)
                 case Deliver():
                     self.delivered.setdefault(output.key, []).extend(output.events)
                 case SourceChanged():

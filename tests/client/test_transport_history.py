@@ -17,6 +17,7 @@ from onetape.client._notices import (
     Poll,
     Reason,
     SourceChanged,
+    Streamed,
     TransportPolicy,
     Want,
 )
@@ -365,11 +366,17 @@ class AnyHistory(RuleBasedStateMachine):
                     if not reader.told:
                         reader.since_ns = self.now_ns + 1
                 reader.told = True
+            case Streamed():
+                self.check_frame(output)
             case Deliver():
                 self.check_delivery(self.readers[output.key], output)
             case Gap():
                 assert output.start_ns <= output.end_ns
                 self.readers[output.key].gaps.append(output)
+
+    def check_frame(self, output: Streamed) -> None:
+        for line, event in zip(output.lines, output.events, strict=True):
+            self.check_delivery(self.readers[line.key], Deliver(line.key, [event]))
 
     def check_delivery(self, reader: Reader, output: Deliver) -> None:
         assert output.events

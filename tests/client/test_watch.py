@@ -83,6 +83,10 @@ class Said:
     def source_of(self, key: Key) -> None:
         """Nothing comes from anywhere."""
 
+    def delivered(self, keys: tuple[Key, ...]) -> int:
+        """Count what is counted elsewhere."""
+        return len(keys) * 0
+
     def say(self, event: Quote | Trade) -> None:
         kind = Kind.QUOTE if isinstance(event, Quote) else Kind.TRADE
         for _, callback in self.readers.get(Key(kind, event.symbol), []):

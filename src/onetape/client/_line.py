@@ -11,6 +11,7 @@ asked before the stream came back, or by a key that was closed, arrives nowhere.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from onetape.client._notices import (
     WINDOW_NS,
@@ -24,7 +25,7 @@ from onetape.client._notices import (
     TransportPolicy,
 )
 from onetape.client._pace import Rota, interval_s
-from onetape.client._tape import Cursor, cursor_for
+from onetape.client._tape import Cursor, QuoteCursor, cursor_for
 from onetape.model import AssetClass, Bar, Topic
 
 Group = tuple[AssetClass, Kind]
@@ -47,12 +48,13 @@ class Line:
         "live",
         "live_ns",
         "lost_ns",
-        "out",
         "owed_ns",
+        "quotes",
         "readers",
         "sent_at",
         "state",
         "steady",
+        "tag",
         "topic",
         "unchanged",
         "why",
@@ -64,6 +66,8 @@ class Line:
         self.group: Group = (key.asset, key.kind)
         self.base_s = base_s
         self.cursor: Cursor = cursor_for(key.kind)
+        # The same, where the hot path may look into it.
+        self.quotes = self.cursor if isinstance(self.cursor, QuoteCursor) else QuoteCursor()
         self.state = State.WAITING
         self.steady = False  # streaming, and not silent: the hot path
         self.readers = 1
@@ -79,7 +83,7 @@ class Line:
         self.unchanged = 0  # polls in a row that brought nothing
         self.attempts = 0  # to bridge
         self.held: list[Event] = []
-        self.out: list[Event] | None = None  # to be delivered at the end of this frame
+        self.tag: Any = None  # the edge's
 
     def __repr__(self) -> str:
         return f"<Line {self.key.kind} {self.key.symbol} {self.state}>"

@@ -9,9 +9,9 @@ Declarations only; `_transport` is the machine that speaks them.
     minute_bar     AM.      AM.      AM.        the same
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -178,6 +178,27 @@ class Deliver(msgspec.Struct, frozen=True, gc=False):
     events: list[Any]
 
 
+class Tagged(Protocol):
+    """What a key's line shows of itself: the edge's own mark saves it a lookup an event."""
+
+    @property
+    def key(self) -> Key:
+        """What it carries."""
+        ...
+
+    @property
+    def tag(self) -> Any:
+        """What the edge gave to `tag`."""
+        ...
+
+
+class Streamed(msgspec.Struct, frozen=True, gc=False):
+    """Hand over what one frame brought, in this order: `events[i]` is of `lines[i]`."""
+
+    lines: Sequence[Tagged]
+    events: Sequence[Any]
+
+
 # what readers are told
 
 
@@ -206,7 +227,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
 
 
 Change = SourceChanged | Gap
-Output = Want | Poll | Deliver | SourceChanged | Gap
+Output = Want | Poll | Streamed | Deliver | SourceChanged | Gap
 
 
 class TransportStatistics(NamedTuple):

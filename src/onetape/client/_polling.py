@@ -27,6 +27,8 @@ from onetape.client._notices import (
     Poll,
     Request,
     State,
+    Streamed,
+    Tagged,
     TransportPolicy,
     TransportStatistics,
     Want,
@@ -320,6 +322,8 @@ class LiveTransport:
 
     def _perform(self, output: Output) -> None:
         match output:
+            case Streamed(lines=lines, events=events):
+                self._spread(lines, events)
             case Deliver():
                 self._hand_over(output)
             case Poll():
@@ -332,6 +336,22 @@ class LiveTransport:
                     subscription.tell(change)
                 if self._on_change is not None:
                     self._call(self._on_change, change)
+
+    def _spread(self, lines: Sequence[Tagged], events: Sequence[Event]) -> None:
+        """Give each subscription its events of one frame at once. The hot path."""
+        batches: dict[Subscription[Any], list[Event]] = {}
+        before: Subscription[Any] | None = None  # one after the other is mostly the same
+        batch: list[Event] = []
+        for line, event in zip(lines, events, strict=True):
+            for subscription in line.tag.subscriptions:
+                if subscription is not before:
+                    before = subscription
+                    batch = batches.setdefault(subscription, [])
+                batch.append(event)
+        for subscription, batch in batches.items():
+            subscription.offer(batch)
+        for line in lines:
+            line.tag.delivered += 1
 
     def _hand_over(self, output: Deliver) -> None:
         readers = self._readers.get(output.key)
@@ -355,6 +375,7 @@ class LiveTransport:
     ) -> None:
         self._transport.open(key, *self._now(), poll_interval_s=poll_interval_s)
         readers = self._readers.setdefault(key, _Readers(key))
+        self._transport.tag(key, readers)
         readers.subscriptions = (*readers.subscriptions, subscription)
 
     def _leave(self, key: Key, subscription: Subscription[Any]) -> None:

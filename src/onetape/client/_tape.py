@@ -91,15 +91,22 @@ def _millisecond(at_ns: int) -> int:
     return at_ns - at_ns % _RESOLUTION_NS
 
 
-class QuoteCursor:
-    """The last quote. Only the latest matters, so nothing is held or merged."""
+# Looked up once: of an Enum that costs as much as the rest of the comparison.
+_NEW: Final = Verdict.NEW
 
-    __slots__ = ("_floor_ns", "_last", "_polled")
+
+class QuoteCursor:
+    """The last quote. Only the latest matters, so nothing is held or merged.
+
+    Its fields are public for the one who takes a newer quote without calling `take`.
+    """
+
+    __slots__ = ("floor_ns", "last", "polled")
 
     def __init__(self) -> None:
-        self._floor_ns = 0
-        self._polled = False  # the last is from REST, and the stream may bring it too
-        self._last: Quote | None = None
+        self.floor_ns = 0
+        self.polled = False  # the last is from REST, and the stream may bring it too
+        self.last: Quote | None = None
 
     @property
     def since_ns(self) -> None:
@@ -113,34 +120,34 @@ class QuoteCursor:
         """Take a quote unless it is older than the last; quotes of one millisecond all count."""
         at_ns = event.event_ns
         if at_ns is not None:
-            if at_ns < self._floor_ns:
+            if at_ns < self.floor_ns:
                 return Verdict.REPEAT  # of no use any more, so not told as late
-            if at_ns == self._floor_ns and self._polled and not self.is_ahead(event):
+            if at_ns == self.floor_ns and self.polled and not self.is_ahead(event):
                 return Verdict.REPEAT
-            self._floor_ns = at_ns
-        self._polled = False
-        self._last = event
-        return Verdict.NEW
+            self.floor_ns = at_ns
+        self.polled = False
+        self.last = event
+        return _NEW
 
     def is_ahead(self, event: Quote) -> bool:
         """Return whether it says something newer. Of the same millisecond: something else."""
-        if self._last is None:
+        if self.last is None:
             return True
         if event.event_ns is not None:
-            newer_ns = _millisecond(event.event_ns) - _millisecond(self._floor_ns)
+            newer_ns = _millisecond(event.event_ns) - _millisecond(self.floor_ns)
             if newer_ns:
                 return newer_ns > 0
-        return _differ(self._last, event, _MARKET)
+        return _differ(self.last, event, _MARKET)
 
     def news(self, events: Sequence[Quote]) -> Polled[Quote]:
         """Judge a snapshot: one quote, or none."""
-        before = self._last
+        before = self.last
         ahead = [quote for quote in events[-1:] if self.is_ahead(quote)]
         for quote in ahead:
             if quote.event_ns is not None:
-                self._floor_ns = _millisecond(quote.event_ns)
-            self._polled = True
-            self._last = quote
+                self.floor_ns = _millisecond(quote.event_ns)
+            self.polled = True
+            self.last = quote
         moved = any(before is None or _differ(before, quote, _PRICES) for quote in ahead)
         return Polled(ahead, moved)
 

@@ -42,16 +42,18 @@ from onetape.client._notices import (
     Reason,
     SourceChanged,
     State,
+    Streamed,
     TransportPolicy,
     TransportStatistics,
     Want,
 )
 from onetape.client._tape import Verdict
 from onetape.errors import InvalidRequest
-from onetape.model import AssetClass, Bar, Quote, Topic, Trade
+from onetape.model import AssetClass, Bar, Quote, Topic
 from onetape.provenance import Source
 
 _SCAN_S: Final = 0.5  # silence is looked for that often at most
+_NEW: Final = Verdict.NEW  # of an Enum a lookup costs as much as the rest of a comparison
 _POLLED: Final = frozenset({State.POLLING, State.UNSTREAMED})
 
 
@@ -106,6 +108,10 @@ class Transport:
         else:
             line.readers += 1
             line.base_s = min(line.base_s, base_s)
+
+    def tag(self, key: Key, tag: object) -> None:
+        """Mark the key's line; `Streamed` shows the mark again."""
+        self._lines[key].tag = tag
 
     def close(self, key: Key) -> None:
         """One reader less; with the last, the key is forgotten. Unknown keys are ignored."""
@@ -198,32 +204,31 @@ class Transport:
         if not self._carries(asset):
             self._count["stale"] += len(events)  # REST tells them, or is about to
             return
-        quotes, trades = self._by_symbol[Kind.QUOTE], self._by_symbol[Kind.TRADE]
-        touched: list[Line] = []
-        for event in events:
-            kind = type(event)
-            if kind is Quote:
+        quotes = self._by_symbol[Kind.QUOTE]
+        lines: list[Line] = []
+        fresh: list[Event] = []
+        for event in events:  # noqa: PLR1702 - a call for each event would cost a third more
+            if type(event) is Quote:
                 line = quotes.get(event.symbol)
-            elif kind is Trade:
-                line = trades.get(event.symbol)
+                # Nearly always: a quote newer than the last, of a line that streams.
+                if line is not None and line.steady and event.event_ns is not None:
+                    cursor = line.quotes
+                    if event.event_ns > cursor.floor_ns:
+                        cursor.floor_ns = event.event_ns
+                        cursor.polled = False
+                        cursor.last = event
+                        line.heard_at = now
+                        lines.append(line)
+                        fresh.append(event)
+                        continue
             else:
-                line = self._bar_line(event) if isinstance(event, Bar) else None
-            if line is None:
-                continue
-            if line.steady:
-                line.heard_at = now
-                verdict = line.cursor.take(event)
-                if verdict is not Verdict.NEW:
-                    self._refuse(line, event, verdict)
-                    continue
-            elif not self._takes_unsteady(line, event, now, now_ns):
-                continue
-            if line.out is None:
-                line.out = [event]
-                touched.append(line)
-            else:
-                line.out.append(event)
-        self._flush(touched)
+                line = self._tape_line(event)
+            if line is not None and self._takes(line, event, now, now_ns):
+                lines.append(line)
+                fresh.append(event)
+        if fresh:
+            self._count["streamed_events"] += len(fresh)
+            self._outputs.append(Streamed(lines, fresh))
 
     # what REST answered
 
@@ -436,10 +441,22 @@ class Transport:
 
     # private; events of the stream
 
-    def _bar_line(self, bar: Bar) -> Line | None:
-        minute = bar.end_ns - bar.event_ns >= WINDOW_NS[Kind.MINUTE_BAR]
-        kind = Kind.MINUTE_BAR if minute else Kind.SECOND_BAR
-        return self._by_symbol[kind].get(bar.symbol)
+    def _tape_line(self, event: Event) -> Line | None:
+        """Find the line of a trade or a bar."""
+        kind = Kind.TRADE
+        if isinstance(event, Bar):
+            is_minute = event.end_ns - event.event_ns >= WINDOW_NS[Kind.MINUTE_BAR]
+            kind = Kind.MINUTE_BAR if is_minute else Kind.SECOND_BAR
+        return self._by_symbol[kind].get(event.symbol)
+
+    def _takes(self, line: Line, event: Event, now: float, now_ns: int) -> bool:
+        if not line.steady:
+            return self._takes_unsteady(line, event, now, now_ns)
+        line.heard_at = now
+        verdict = line.cursor.take(event)
+        if verdict is not _NEW:
+            self._refuse(line, event, verdict)
+        return verdict is _NEW
 
     def _refuse(self, line: Line, event: Event, verdict: Verdict) -> None:
         self._count["stale"] += 1
@@ -477,14 +494,6 @@ class Transport:
         line.held.append(event)
         if len(line.held) >= self._policy.hold_events:
             self._give_up(line, Reason.HELD_TOO_MUCH, now, now_ns)
-
-    def _flush(self, touched: Iterable[Line]) -> None:
-        count = 0
-        for line in touched:
-            events, line.out = line.out or [], None
-            count += len(events)
-            self._outputs.append(Deliver(line.key, events))
-        self._count["streamed_events"] += count
 
     # private; silence
 
