@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
-SOURCES := src tests bench scripts
+SOURCES := src tests bench scripts examples
 
 .PHONY: demo test check lint types imports wheel bench lock format clean
 

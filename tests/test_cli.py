@@ -19,8 +19,9 @@ import pytest
 from cyclopts import App
 from websockets.asyncio.client import ClientConnection, connect
 
-from onetape.cli import app, main
+from onetape.cli import MARKET, app, main
 from onetape.clock import SystemClock
+from onetape.commands.exits import Exit
 from onetape.gateway.app import Gateway
 from onetape.gateway.keys import FILE_NAME
 from onetape.setting_table import TABLE
@@ -240,7 +241,7 @@ def requests_in(banner: str) -> Iterator[tuple[str, str, str]]:
         yield words[words.index("-X") + 1] if "-X" in words else "GET", url, header
 
 
-async def test_demo_prints_three_commands_that_work_when_pasted(tmp_path: Path) -> None:
+async def test_demo_prints_four_commands_that_work_when_pasted(tmp_path: Path) -> None:
     """The default port is taken, so another one is."""
     with taken_port(3000), Program(tmp_path, "demo") as demo:
         await demo.says(r"simulated   NDX [\d,.]+   SPX [\d,.]+   VIX [\d.]+   \d+ events/s")
@@ -263,8 +264,29 @@ async def test_demo_prints_three_commands_that_work_when_pasted(tmp_path: Path) 
         )
         await prints_values(tmp_path, pasted)
 
+        (pasted,) = re.findall(r"^  (ONETAPE_URL=.* watch SPX VIX SPY)$", banner, re.MULTILINE)
+        await watches(tmp_path, pasted)
+
         ended, took_s = await demo.stop(signal.SIGINT)
         assert (ended, took_s < 2, demo.err) == (0, True, "")
+
+
+async def watches(directory: Path, pasted: str) -> None:
+    """Run what the shell would, where `python` is ours."""
+    assert "python -m onetape watch" in pasted
+    aimed = pasted.replace(" python ", f' "{sys.executable}" ')
+    process = await asyncio.create_subprocess_exec(
+        "sh",
+        *("-c", f"exec env {aimed} --seconds 1 --json"),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=directory,
+        env=environment(directory),
+    )
+    out, _ = await process.communicate()
+    rows = [msgspec.json.decode(line) for line in out.splitlines()]
+    assert process.returncode == 0
+    assert {row["symbol"] for row in rows} == {"I:SPX", "I:VIX", "SPY"}
+    assert all(row["simulated"] and row["change"] is not None for row in rows)
 
 
 async def prints_values(directory: Path, pasted: str) -> None:
@@ -671,12 +693,19 @@ def test_the_document_names_every_command_and_flag_and_no_other() -> None:
     assert mentioned <= {"--help", "--version"}.union(*documented.values())
 
 
+def test_help_says_of_the_commands_that_ask_what_they_say_themselves() -> None:
+    """They are named without being imported; and nothing names one that is not there."""
+    for name, (_, said) in MARKET.items():
+        assert said.removesuffix(".") in (app[name].help or "")
+
+
 def test_every_command_helps(capsys: pytest.CaptureFixture[str]) -> None:
     for name, command in commands(app):
         app([*name.split(), "--help"])
         shown = capsys.readouterr().out
         assert all(flag in shown for flag in flags(command)), name
         assert f"Usage: onetape {name}" in shown
+        assert all(f"• {status} " in shown for status in Exit), name
 
 
 @pytest.mark.parametrize(
@@ -695,6 +724,54 @@ def test_usage(tmp_path: Path, arguments: list[str], status: int, said: str) -> 
     assert done.returncode == status
     assert re.search(said, done.stderr if status else done.stdout)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["check-config"], ["keys", "list"]], ids=" ".join
+)
+def test_what_asks_nobody_loads_nothing_to_ask_with(tmp_path: Path, arguments: list[str]) -> None:
+    script = (
+        f"import sys; sys.argv = ['onetape', *{arguments}];"
+        "from onetape.cli import main\n"
+        "try: main()\n"
+        "finally: print(*(name for name in sys.modules if '.' not in name), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+        env=environment(tmp_path),
+        cwd=tmp_path,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "onetape" in done.stderr.split()
+    assert not {"aiohttp", "rich", "polars", "pandas", "numpy"} & {*done.stderr.split()}
+
+
+async def test_ctrl_c_ends_what_never_ends_within_a_second(tmp_path: Path) -> None:
+    """As `tail -f` ends; even while nobody reads what it prints."""
+    async with Playground(tmp_path / "state") as play:
+        variables = environment(
+            tmp_path, ONETAPE_URL=play.gateway.url, ONETAPE_KEY=await play.key()
+        )
+        reader, writer = os.pipe()
+        command = [sys.executable, "-m", "onetape", "stream", "quotes", "SPX", "VIX", "--json"]
+        stream = await asyncio.create_subprocess_exec(
+            *command, stdout=writer, stderr=asyncio.subprocess.PIPE, cwd=tmp_path, env=variables
+        )
+        os.close(writer)
+        await asyncio.to_thread(os.read, reader, 100)  # it streams; no more is read
+        clock = SystemClock()
+        began = clock.monotonic()
+        stream.send_signal(signal.SIGINT)
+        _, errors = await stream.communicate()
+        took_s = clock.monotonic() - began
+        os.close(reader)
+
+    assert (stream.returncode, took_s < 1, errors) == (130, True, b"")
 
 
 def test_a_reader_that_went_away_is_no_traceback(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import socket
 import tempfile
 from collections.abc import Generator
@@ -12,7 +13,7 @@ import pytest
 
 from onetape import config as settings
 from onetape.config import Config
-from onetape.demo import Demo, banner, running, unused, watch
+from onetape.demo import Demo, banner, called_as, running, unused, watch
 from onetape.errors import ConfigInvalid
 from onetape.gateway.keys import KeyStore
 from onetape.testing import until
@@ -137,4 +138,25 @@ def test_the_banner_names_what_it_ignores_and_no_value() -> None:
     assert "MASSIVE_API_KEY and TRADIER_ACCESS_TOKEN: set, and ignored by the demo." in loud
     assert "canary" not in loud
     assert "ignored" not in quiet
-    assert quiet.count("ot_the_key") == 4
+    assert quiet.count("ot_the_key") == 5
+
+
+def test_the_banner_has_the_line_that_watches_the_demo() -> None:
+    line = "  ONETAPE_URL=http://127.0.0.1:1 ONETAPE_KEY=ot_the_key {} watch SPX VIX SPY\n"
+
+    assert line.format("onetape") in banner(DEMO, ignored=[])
+    assert line.format(".venv/bin/onetape") in banner(DEMO, ignored=[], command=".venv/bin/onetape")
+
+
+@pytest.mark.parametrize(
+    ("called", "pasted"),
+    [
+        ("/somewhere/onetape/__main__.py", "python -m onetape"),
+        (".venv/bin/onetape", ".venv/bin/onetape"),
+        ("my place/onetape", "'my place/onetape'"),
+        ("sh", "sh"),
+    ],
+    ids=["module", "path", "blank", "on-path"],
+)
+def test_what_is_to_be_pasted_begins_with_how_we_were_called(called: str, pasted: str) -> None:
+    assert called_as(shutil.which(called) or called) == pasted

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import massive as official
+import massive as official  # pyright: ignore[reportMissingTypeStubs] - it brings its own
 import pytest
 
 from onetape.client import MassiveDataProvider

@@ -1,14 +1,16 @@
-"""The command line: `onetape demo | serve | simulate | keys | check-env | check-config | doctor`.
+"""The command line: what runs a gateway, what looks after it, and what asks it.
 
-Results go to standard output, logs and complaints to standard error. The exit status
-is 0 when all is well, 1 when a check found a fault, 2 when a command or a setting is
-wrong, 130 when a second Ctrl-C did not wait, 141 when the reader of the results went
-away. Commands import what they need when they run: the base install has no gateway.
+    demo  serve  simulate            servers
+    keys  check-env  check-config  doctor
+    quote  chain  bars  trades  stream  watch  health     in `commands`
+
+Results go to standard output, logs and complaints to standard error; `exits` has what the
+exit status means. Commands import what they need when they run: the base install has no
+gateway, and `onetape --version` needs neither the client nor what draws.
 """
 
 import asyncio
 import contextlib
-import io
 import logging
 import os
 import signal
@@ -17,7 +19,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import msgspec
 from cyclopts import App, Parameter
@@ -25,9 +27,11 @@ from cyclopts.validators import Number
 
 from onetape import __version__, config as settings
 from onetape.clock import SystemClock
+from onetape.commands.exits import EPILOGUE, Exit, status_of
 from onetape.errors import ConfigInvalid, NotFound, OnetapeError
 from onetape.model import AssetClass
 from onetape.ports import listening
+from onetape.terminal.printer import say as _say, unbuffered as _raw
 
 if TYPE_CHECKING:
     from onetape.gateway.keys import KeyRecord
@@ -36,7 +40,8 @@ if TYPE_CHECKING:
 app = App(
     name="onetape",
     help="Share one Massive.com subscription among any number of programs.",
-    version=__version__,
+    help_epilogue=EPILOGUE,
+    version_flags=(),  # cyclopts' own would load all that draws
     result_action="return_value",
     default_parameter=Parameter(negative=()),
 )
@@ -46,10 +51,19 @@ app.command(keys)
 Json = Annotated[bool, Parameter(help="Print JSON, for scripts.")]
 Factor = Annotated[float | None, Parameter(validator=Number(gt=0, lte=100_000))]
 
-FAULT_FOUND: Final = 1
-WRONG_USAGE: Final = 2
-READER_GONE: Final = 141  # as the shell has it for whoever dies of SIGPIPE
-# 130 is cyclopts' answer to a KeyboardInterrupt, as it is the shell's.
+MARKET: Final = {
+    "quote": ("commands.market:quote", "Show the quotes of stocks, options and indices."),
+    "chain": ("commands.market:chain", "Show the options on a stock or an index."),
+    "bars": ("commands.market:bars", "Show bars of a range, or the last so many."),
+    "trades": ("commands.market:trades", "Show the prints of an option."),
+    "stream": ("commands.live:stream", "Print quotes, bars or trades as they come."),
+    "watch": ("commands.live:watch", "Show a board of prices that stays up to date."),
+    "health": ("commands.market:health", "Say how the gateway fares, and a client of it."),
+}
+"""The commands that ask a gateway: where they are, and what the list of commands says of them."""
+
+for _name, (_place, _help) in MARKET.items():
+    app.command(f"onetape.{_place}", name=_name, help=_help)
 
 _PATIENCE_S: Final = 1.0  # between the Ctrl-C that drains and the one that does not wait
 
@@ -64,7 +78,7 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         _forget_readers()
-        status = READER_GONE
+        status = Exit.READER_GONE
     sys.exit(status)
 
 
@@ -74,12 +88,19 @@ def _status() -> int:
     except ConfigInvalid as error:
         return _complain(str(error))
     except OnetapeError as error:
-        return _complain(f"{error.code}: {error}")
+        return _complain(f"{error.code}: {error}", status_of(error))
     except sqlite3.Error as error:
         return _complain(f"ONETAPE_STATE_DIR: the key store cannot be used: {error}")
     except ImportError as error:
         extra = "pip install 'onetape[gateway,simulator]'"
         return _complain(f"this command needs more than the base install ({error.name}): {extra}")
+
+
+@app.command(name="--version")
+def version() -> int:
+    """Print the version and exit."""
+    _print(__version__)
+    return 0
 
 
 # servers
@@ -107,7 +128,7 @@ def demo(*, json: Json = False) -> int:
                     _say(f"{' and '.join(ignored)}: set, and ignored by the demo")
                 await stop.wait()
                 return
-            show(demo_.banner(running, ignored=ignored))
+            show(demo_.banner(running, ignored=ignored, command=demo_.called_as(sys.argv[0])))
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(demo_.watch(running, show))
                 await stop.wait()
@@ -116,7 +137,7 @@ def demo(*, json: Json = False) -> int:
     # A terminal or pipe that blocks must not stop the loop, or Ctrl-C.
     with Sink(_raw(sys.stderr)) as log, Sink(_raw(sys.stdout)) as out:
         _run(run)
-    return READER_GONE if out.dropped else 0
+    return Exit.READER_GONE if out.dropped else 0
 
 
 @app.command
@@ -325,7 +346,7 @@ def check_env() -> int:
     for finding in findings:
         _print(str(finding))
     if any(finding.fatal for finding in findings):
-        return FAULT_FOUND
+        return Exit.FAULT_FOUND
     _print("all required variables are set")
     return 0
 
@@ -360,7 +381,7 @@ def doctor(*, live: bool = False, json: Json = False) -> int:
         _print_json(results)
     else:
         _print("\n".join(map(str, results)))
-    return FAULT_FOUND if any(result.verdict == "fault" for result in results) else 0
+    return Exit.FAULT_FOUND if any(result.verdict == "fault" for result in results) else 0
 
 
 # private
@@ -417,15 +438,6 @@ def _open_missing_streams() -> None:
             setattr(sys, name, nowhere)
 
 
-def _raw(stream: TextIO) -> BinaryIO:
-    """Return the stream's file, unbuffered.
-
-    A thread stuck in a buffer would hold its lock, and the interpreter could not end.
-    """
-    stream.flush()
-    return io.FileIO(stream.fileno(), "wb", closefd=False)
-
-
 def _forget_readers() -> None:
     """Let what is still buffered go nowhere; or the interpreter complains when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -450,13 +462,9 @@ def _print_json(value: object) -> None:
     _print(msgspec.json.encode(value).decode())
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-
-
-def _complain(text: str) -> int:
+def _complain(text: str, status: int = Exit.WRONG_USAGE) -> int:
     _say(f"onetape: {text}")
-    return WRONG_USAGE
+    return status
 
 
 def _how_to_aim(simulator: "Simulator") -> str:

@@ -7,6 +7,8 @@ state lives in a temporary directory.
 
 import asyncio
 import secrets
+import shlex
+import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -112,8 +114,8 @@ def unused(config: Config) -> list[str]:
     ]
 
 
-def banner(demo: Demo, *, ignored: list[str]) -> str:
-    """Say what runs and what to try."""
+def banner(demo: Demo, *, ignored: list[str], command: str = "onetape") -> str:
+    """Say what runs and what to try; `command` is how `onetape` is called from here."""
     key, url = demo.client_key, demo.url
     note = f"\n  {' and '.join(ignored)}: set, and ignored by the demo.\n" if ignored else ""
     return f"""
@@ -125,6 +127,8 @@ onetape demo: a gateway in front of a SIMULATED vendor. No number here is real.
 {note}
 Try, in another terminal:
 
+  ONETAPE_URL={url} ONETAPE_KEY={key} {command} watch SPX VIX SPY
+
   curl -H 'Authorization: Bearer {key}' \\
     '{url}/v3/snapshot?ticker.any_of=SPY,I:SPX,I:VIX&limit=250'
 
@@ -135,6 +139,16 @@ Try, in another terminal:
 
 Ctrl-C ends it. Live, through the gateway:
 """
+
+
+def called_as(program: str) -> str:
+    """Return how `onetape` is called again from where it was called as `program`."""
+    called = Path(program)
+    if called.name == "__main__.py":
+        return "python -m onetape"
+    found = shutil.which(called.name)
+    is_on_path = found is not None and Path(found).resolve() == called.resolve()
+    return called.name if is_on_path else shlex.quote(str(called))
 
 
 def _is_named(config: Config, variable: str) -> bool:

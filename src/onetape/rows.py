@@ -55,10 +55,12 @@ class SymbolFault(msgspec.Struct, frozen=True, kw_only=True):
     symbol: str
     error: str
     message: str = ""
+    retry_after_s: float | None = None
 
     def as_error(self) -> OnetapeError:
         """Make the exception that it would have been, had only this symbol been asked for."""
-        return BY_CODE.get(self.error, OnetapeError)(f"{self.symbol}: {self.message}")
+        error = BY_CODE.get(self.error, OnetapeError)
+        return error(f"{self.symbol}: {self.message}", retry_after_s=self.retry_after_s)
 
 
 class _About(NamedTuple):

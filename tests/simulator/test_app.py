@@ -23,8 +23,9 @@ from websockets.asyncio.client import connect
 
 from onetape.simulator.app import Simulator, SimulatorSettings
 from onetape.simulator.faults import Answer, Close, Drop, RejectLogin, RestRule, StreamRule
+from onetape.simulator.links import Pace
 from onetape.simulator.massive.session import StreamPolicy
-from onetape.simulator.massive.stream import Pace
+from onetape.simulator.tradier.policy import TradierPolicy
 
 MONDAY = datetime(2025, 11, 24, 15, 0, tzinfo=UTC)
 START_NS = int(MONDAY.timestamp()) * 1_000_000_000
@@ -89,7 +90,7 @@ def kinds(models: list[Any]) -> set[str]:
 
 async def test_the_official_client_reads_option_trades_quotes_and_bars() -> None:
     async with Simulator(BUSY) as simulator:
-        tickers = near_the_money(simulator, 20)
+        tickers = near_the_money(simulator, 4)
         wanted = {"T", "Q", "A", "AM"}
         models = await heard(
             simulator,
@@ -222,6 +223,66 @@ async def test_faults_are_switched_at_run_time_from_this_host() -> None:
             assert answer.status == 401
 
 
+async def test_tradier_is_under_its_prefix_and_at_the_vendors_own_paths() -> None:
+    async with (
+        Simulator(BUSY) as simulator,
+        aiohttp.ClientSession(
+            headers={
+                "Authorization": f"Bearer {simulator.tradier_token}",
+                "Accept": "application/json",
+            }
+        ) as session,
+    ):
+        for base in (simulator.tradier_url, f"{simulator.url}/v1"):
+            async with session.post(f"{base}/markets/events/session") as answer:
+                stream = (await answer.json(content_type=None))["stream"]
+            assert stream["url"] == f"{base}/markets/events"
+        async with session.get(f"{simulator.tradier_url}/nothing") as answer:
+            assert answer.status == 404
+        async with session.get(f"{simulator.url}/v1/marketstatus/now") as answer:
+            assert answer.status == 401, "the other vendor's, for whom this is no key"
+        state = simulator.state()
+
+    assert state.tradier_paths == {"/v1/markets/events/session": 2, "/v1/nothing": 1}
+    assert state.tradier_requests == 3
+    assert state.tradier_stream["sessions_minted"] == 2
+    assert (state.rest_requests, state.rest_paths) == (1, {"/v1/marketstatus/now": 1})
+
+
+async def test_both_vendors_tell_the_same_price_of_the_same_instant() -> None:
+    settings = SimulatorSettings(start_ns=START_NS, speed=1e-6)
+    async with Simulator(settings) as simulator, aiohttp.ClientSession() as session:
+        massive = f"{simulator.url}/v3/snapshot?ticker=SPY&apiKey={simulator.key}"
+        async with session.get(massive) as answer:
+            snapshot = (await answer.json())["results"][0]
+        headers = {"Authorization": f"Bearer {simulator.tradier_token}"}
+        headers |= {"Accept": "application/json"}
+        url = f"{simulator.tradier_url}/markets/quotes?symbols=SPY"
+        async with session.get(url, headers=headers) as answer:
+            quote = (await answer.json(content_type=None))["quotes"]["quote"]
+
+    assert quote["bid"] == snapshot["last_quote"]["bid"]
+    assert quote["ask"] == snapshot["last_quote"]["ask"]
+    assert quote["last"] == snapshot["session"]["close"]
+    assert quote["prevclose"] == snapshot["session"]["previous_close"]
+
+
+async def test_tradiers_faults_are_switched_at_run_time_and_spare_the_other_vendor() -> None:
+    rules = [{"where": "tradier", "action": {"do": "fail", "kind": "datastore_error"}}]
+    async with Simulator(BUSY) as simulator, aiohttp.ClientSession() as session:
+        faults = f"{simulator.url}/_simulator/faults"
+        async with session.put(faults, data=msgspec.json.encode({"rules": rules})) as answer:
+            assert answer.status == 200
+        async with session.get(f"{simulator.tradier_url}/markets/clock") as answer:
+            assert answer.status == 500
+            assert b"Datastore Error" in await answer.read()
+        async with session.get(f"{simulator.url}/v1/marketstatus/now") as answer:
+            assert answer.status == 401
+        await session.delete(faults)
+        async with session.get(f"{simulator.tradier_url}/markets/clock") as answer:
+            assert answer.status == 401
+
+
 async def test_market_time_can_be_hurried_and_pushed_ahead() -> None:
     settings = SimulatorSettings(start_ns=START_NS, speed=2.0)
     async with Simulator(settings) as simulator, aiohttp.ClientSession() as session:
@@ -270,7 +331,7 @@ async def test_a_cancelled_simulator_is_over() -> None:
     assert running.cancelled()
 
 
-@pytest.mark.parametrize("struct", [SimulatorSettings, Pace, StreamPolicy])
+@pytest.mark.parametrize("struct", [SimulatorSettings, Pace, StreamPolicy, TradierPolicy])
 def test_every_setting_is_documented(struct: type[msgspec.Struct]) -> None:
     docs = (Path(__file__).parents[2] / "docs/simulator.md").read_text("utf-8")
 

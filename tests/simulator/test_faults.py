@@ -13,6 +13,7 @@ from onetape.simulator.faults import (
     Close,
     Drop,
     Duplicate,
+    FailureKind,
     Faults,
     FaultScript,
     Garbage,
@@ -27,8 +28,13 @@ from onetape.simulator.faults import (
     StreamAction,
     StreamActions,
     StreamRule,
+    TradierActions,
+    TradierRule,
+    TradierStreamActions,
+    TradierStreamRule,
     parse_script,
 )
+from onetape.simulator.tradier.actions import STAGES
 
 
 def faults(*rules: Rule, seed: int = 0) -> Faults:
@@ -125,6 +131,12 @@ def test_clearing_lets_nothing_go_wrong() -> None:
         (b'{"rules":[{"where":"rest","action":{"do":"answer","status":299}}]}', "299"),
         (b'{"rules":[{"where":"stream","action":{"do":"refuse","status":499}}]}', "499"),
         (b'{"seed":"\xff"}', "not a fault script"),
+        (b'{"rules":[{"where":"tradier","action":{"do":"answer"}}]}', "answer"),
+        (b'{"rules":[{"where":"tradier","action":{"do":"fail","status":299}}]}', "299"),
+        (
+            b'{"rules":[{"where":"tradier_stream","stage":"auth","action":{"do":"drop"}}]}',
+            "strikes at accept",
+        ),
     ],
 )
 def test_a_script_that_cannot_be_meant_is_refused_and_says_where(body: bytes, hint: str) -> None:
@@ -150,6 +162,40 @@ def test_every_rest_action_survives_the_wire_with_its_defaults(
     script = FaultScript(rules=(RestRule(action=action()),))
 
     assert parse_script(msgspec.json.encode(script)) == script
+
+
+@pytest.mark.parametrize("action", get_args(TradierActions), ids=lambda cls: cls.__name__)
+def test_every_action_of_tradiers_rest_survives_the_wire_with_its_defaults(
+    action: type[TradierActions],
+) -> None:
+    script = FaultScript(rules=(TradierRule(action=action()),))
+
+    assert parse_script(msgspec.json.encode(script)) == script
+
+
+@pytest.mark.parametrize("action", get_args(TradierStreamActions), ids=lambda cls: cls.__name__)
+def test_every_action_of_tradiers_streams_survives_the_wire_and_has_a_stage_there(
+    action: type[StreamAction],
+) -> None:
+    rule = TradierStreamRule(action=action())  # pyright: ignore[reportArgumentType] - one of the union
+    script = FaultScript(rules=(rule,))
+
+    assert parse_script(msgspec.json.encode(script)) == script
+    assert rule.at in STAGES
+
+
+def test_tradiers_rules_strike_at_their_paths_stages_and_transports_only() -> None:
+    rules = faults(
+        TradierRule(action=Reset(), path="/v1/markets/options/*"),
+        TradierStreamRule(action=Drop(), transport="http", stage=Stage.SUBSCRIBE),
+    )
+
+    assert rules.for_tradier("/v1/markets/quotes", 0) is None
+    assert rules.for_tradier("/v1/markets/options/chains", 0) == Reset()
+    assert rules.for_tradier_stream(Stage.SUBSCRIBE, "websocket", 0) is None
+    assert rules.for_tradier_stream(Stage.LIVE, "http", 0) is None
+    assert rules.for_tradier_stream(Stage.SUBSCRIBE, "http", 0) == Drop()
+    assert rules.for_rest("/v1/markets/options/chains", 0) is None
 
 
 stream_rules = st.builds(
@@ -244,17 +290,22 @@ def test_two_rules_of_one_probability_do_not_share_their_dice() -> None:
 
 DOCS = (Path(__file__).parents[2] / "docs/simulator.md").read_text("utf-8")
 EXAMPLES: list[str] = re.findall(r"```json\n(.*?)```", DOCS, re.DOTALL)
-NAMES = [action.__struct_config__.tag for action in get_args(StreamActions) + get_args(RestActions)]
+ACTIONS = tuple(
+    dict.fromkeys(
+        action
+        for union in (StreamActions, RestActions, TradierActions, TradierStreamActions)
+        for action in get_args(union)
+    )
+)
+NAMES = sorted({action.__struct_config__.tag for action in ACTIONS})
 
 
-@pytest.mark.parametrize("name", [*NAMES, *Stage, *GarbageKind, *BodyKind])
+@pytest.mark.parametrize("name", [*NAMES, *Stage, *GarbageKind, *BodyKind, *FailureKind])
 def test_every_word_of_a_script_is_documented(name: str) -> None:
     assert f"`{name}`" in DOCS
 
 
-@pytest.mark.parametrize(
-    "struct", [StreamRule, RestRule, *get_args(StreamActions), *get_args(RestActions)]
-)
+@pytest.mark.parametrize("struct", [StreamRule, RestRule, TradierRule, TradierStreamRule, *ACTIONS])
 def test_every_field_of_a_script_is_documented(struct: type[msgspec.Struct]) -> None:
     for name in struct.__struct_fields__:
         assert name == "action" or re.search(rf"`{name}\b", DOCS), name
@@ -264,4 +315,4 @@ def test_the_examples_of_the_documentation_are_scripts_and_show_every_action() -
     rules = [rule for block in EXAMPLES for rule in parse_script(block.encode()).rules]
 
     shown = {type(rule.action) for rule in rules}
-    assert shown == {*get_args(StreamActions), *get_args(RestActions)}
+    assert shown == set(ACTIONS)

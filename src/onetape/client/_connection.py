@@ -132,13 +132,7 @@ class Connection:
     ) -> None:
         self.url = root_of(url)
         self._clock = clock
-        self._mint = MassiveREST(
-            base_url=self.url,
-            headers=lambda: {"Authorization": f"Bearer {credential.reveal()}"},
-            clock=clock,
-            policy=parts.policy,
-            peer=PEER,
-        )
+        self._mint = _mint(self.url, credential, clock, parts.policy)
         self.tokens = parts.tokens or Tokens(
             rest=self._mint, clock=clock, on_renewed=self._renew_streams
         )
@@ -152,8 +146,7 @@ class Connection:
             simulated=lambda: self.health().simulated,
         )
         self._stop = asyncio.Event()
-        asker = _Asking(self.rest, self._stop.is_set)
-        self._questions = MassiveQuestions(asker, clock)
+        self._questions = MassiveQuestions(_Asking(self.rest, self._stop.is_set), clock)
         self._queries = Queries(
             questions=self._questions, cache=self.cache, clock=clock, is_over=self._stop.is_set
         )
@@ -167,16 +160,19 @@ class Connection:
         )
         make = parts.streams or self._our_streams
         self.streams = make(self.transport.on_events, self._hear)
-        self._watchlist = Watchlist()
-        self._watched: dict[str, Quote] = {}  # the last quote of each, for who follows later
-        self._keeper: Subscription[Quote] | None = None
-        self._followers: set[Subscription[Quote]] = set()
-        self._changed = asyncio.Event()
+        self._begin_watching()
         self._answered: set[AssetClass] = set()
         self._settled = asyncio.Event()
         self._turn = asyncio.Lock()
         self._life: asyncio.Task[None] | None = None
         self._is_open = False
+
+    def _begin_watching(self) -> None:
+        self._watchlist = Watchlist()
+        self._watched: dict[str, Quote] = {}  # the last quote of each, for who follows later
+        self._keeper: Subscription[Quote] | None = None
+        self._followers: set[Subscription[Quote]] = set()
+        self._changed = asyncio.Event()
 
     # life
 
@@ -408,6 +404,17 @@ class Connection:
             cache=self.cache.statistics(),
             transport=self.transport.statistics(),
         )
+
+
+def _mint(url: str, credential: Secret, clock: Clock, policy: RestPolicy) -> MassiveREST:
+    """Make the edge where tokens come from; it alone shows the credential."""
+    return MassiveREST(
+        base_url=url,
+        headers=lambda: {"Authorization": f"Bearer {credential.reveal()}"},
+        clock=clock,
+        policy=policy,
+        peer=PEER,
+    )
 
 
 class _Asking:

@@ -46,6 +46,9 @@ class SimulatorState(msgspec.Struct, frozen=True, kw_only=True):
     rest_paths: dict[str, int]
     market_ns: int
     speed: float
+    tradier_requests: int = 0
+    tradier_paths: dict[str, int] = msgspec.field(default_factory=dict[str, int])
+    tradier_stream: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
 class ClockChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -32,6 +32,7 @@ from onetape.simulator.seeded.records import (
     Greeks,
     Hours,
     MarketStatistics,
+    OptionModel,
     OptionRow,
     QuoteTick,
     Session,
@@ -52,6 +53,7 @@ __all__ = [
     "Instrument",
     "Market",
     "MarketStatistics",
+    "OptionModel",
     "OptionRow",
     "QuoteTick",
     "Session",
@@ -62,6 +64,7 @@ __all__ = [
 
 
 _MEMORY_BYTES: Final = 256 * 1024 * 1024
+_YEAR_NS: Final = 365 * 86_400 * 1_000_000_000
 _LOOK_BACK_DAYS: Final = 5
 """How many market days back a last trade or quote is looked for."""
 
@@ -98,7 +101,7 @@ class Market:
         self._listings = listings(extra)
         self._memory = Memory(memory_bytes)
         self._sessions = Sessions(Hours(hours))
-        levels = Levels(seed=seed, sessions=self._sessions)
+        self._levels = levels = Levels(seed=seed, sessions=self._sessions)
         paths = Paths(seed=seed, sessions=self._sessions, levels=levels, memory=self._memory)
         self._cash = CashDesk(
             self._listings,
@@ -401,6 +404,23 @@ class Market:
         """`option_rows` of one; None when it is not alive."""
         rows = self.option_rows([contract], t_ns)
         return rows[0] if rows else None
+
+    def option_model(self, contracts: Sequence[Contract], t_ns: int) -> OptionModel | None:
+        """What stands behind the quotes of contracts of one underlying; None before the first day."""
+        t_ns = min(t_ns, self.now_ns())
+        day = self._sessions.begun(t_ns)
+        return None if day is None else self._options.model(contracts, day, t_ns)
+
+    def year_range(self, ticker: str, t_ns: int) -> tuple[float, float] | None:
+        """Lowest and highest close of the year before the date of `t_ns`, that day left out."""
+        day = self._sessions.begun(min(t_ns, self.now_ns()))
+        listing = self._listings.get(ticker)
+        if listing is None or day is None or not day.number:
+            return None
+        year_ago = self._sessions.begun(day.midnight_ns - _YEAR_NS)
+        first = 0 if year_ago is None else year_ago.number
+        low, high = self._levels.range_between(ticker, listing.behaviour, first, day.number)
+        return round(low, 2), round(high, 2)
 
     def mark(self, contract: Contract, t_ns: int) -> float | None:
         """Fair value of one contract; None when it is not alive."""

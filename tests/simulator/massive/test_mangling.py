@@ -6,6 +6,7 @@ from onetape.massive.wire_stream import event, split
 from onetape.model import Topic
 from onetape.simulator.faults import (
     Cross,
+    Distort,
     Duplicate,
     Garbage,
     GarbageKind,
@@ -40,6 +41,13 @@ def test_without_a_fault_the_batch_is_one_frame_of_the_events_as_they_are() -> N
     one, two = trade(1), quote(2)
 
     assert Mangler().frames([one, two], None) == [b"[{" + one.raw + b"},{" + two.raw + b"}]"]
+
+
+def test_prices_in_wrong_units_are_ten_times_what_they_are() -> None:
+    (told,) = sent(Mangler(), quote(1), fault=Distort())
+    fields = msgspec.json.decode(b"{" + told + b"}")
+
+    assert (fields["bp"], fields["ap"], fields["bs"], fields["t"]) == (4999.0, 5001.0, 2, 1_001)
 
 
 def test_a_duplicate_batch_says_everything_twice_in_place() -> None:

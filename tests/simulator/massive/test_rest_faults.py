@@ -15,6 +15,7 @@ from onetape.simulator.faults import (
     Answer,
     BodyKind,
     CutBody,
+    EmptyAnswer,
     Faults,
     FaultScript,
     Gzip,
@@ -24,7 +25,8 @@ from onetape.simulator.faults import (
     Slow,
     StalePage,
 )
-from onetape.simulator.massive.rest_faults import FaultyRest
+from onetape.simulator.faulty_rest import FaultyRest
+from onetape.simulator.massive.rest_faults import MassiveFaults, faulty_rest
 from onetape.testing import ManualClock
 
 ROWS = [{"n": n, "name": "row"} for n in range(50)]
@@ -58,7 +60,7 @@ class Vendor:
 async def vendor(*rules: RestRule, **options: Any) -> AsyncGenerator[Vendor]:
     clock = ManualClock()
     faults = Faults(FaultScript(rules=rules), now=clock.monotonic())
-    rest = FaultyRest(api, faults=faults, clock=clock)
+    rest = faulty_rest(api, faults=faults, clock=clock)
     async with (
         asyncio.timeout(10),
         Server(rest, host="127.0.0.1", port=0, websocket=no_sockets) as server,
@@ -89,7 +91,7 @@ async def test_every_request_is_counted_by_its_path() -> None:
 
 async def test_counting_is_bounded_however_many_paths_are_asked() -> None:
     faults = Faults(FaultScript(rules=(always(Answer()),)))
-    rest = FaultyRest(api, faults=faults, clock=ManualClock())
+    rest = faulty_rest(api, faults=faults, clock=ManualClock())
 
     async def heard(message: object) -> None: ...
 
@@ -247,3 +249,22 @@ async def test_a_body_may_come_compressed_and_broken() -> None:
     assert msgspec.json.decode(gzip.decompress(body))["results"] == ROWS
     with pytest.raises(Exception, match=r"(?i)invalid|crc|error"):
         gzip.decompress(broken)
+
+
+@pytest.mark.parametrize(
+    ("body", "emptied"),
+    [
+        ([{"date": "2025-12-25"}], []),
+        ({"results": {"p": 1}, "status": "OK"}, {"status": "OK"}),
+        ({"tickers": [1], "count": 1}, {"tickers": [], "count": 0}),
+        ({"ticker": {"day": 1}, "status": "OK"}, {"status": "OK"}),
+        (
+            {"ticker": "SPY", "resultsCount": 2, "results": [1, 2]},
+            {"ticker": "SPY", "resultsCount": 0, "results": []},
+        ),
+    ],
+)
+def test_an_emptied_body_keeps_its_envelope(body: Any, emptied: Any) -> None:
+    MassiveFaults(Faults(), ManualClock()).reshape(EmptyAnswer(), body)
+
+    assert body == emptied

@@ -32,9 +32,10 @@ from onetape.simulator.faults import (
     StreamRule,
     Truncate,
 )
+from onetape.simulator.links import Pace
 from onetape.simulator.massive.accounts import Accounts
 from onetape.simulator.massive.session import StreamPolicy, VendorSockets
-from onetape.simulator.massive.stream import MassiveStream, Pace
+from onetape.simulator.massive.stream import MassiveStream
 from onetape.simulator.seeded.records import BarTick, QuoteTick, TradeTick, ValueTick
 from onetape.testing import ManualClock
 

@@ -136,3 +136,44 @@ def test_a_previous_close_is_the_last_price_of_the_days_before() -> None:
             found += 1
             assert made.day_stats(contract.ticker, NOON).previous_close == before[-1].price
     assert found > 10
+
+
+@pytest.mark.parametrize("underlying", ["I:SPX", "AAPL", "I:VIX"])
+def test_a_model_has_the_calls_greeks_for_calls_and_puts_alike(underlying: str) -> None:
+    contracts = page(underlying, within=0.1)
+    model = market().option_model(contracts, NOON)
+    assert model is not None
+    rows = {row.contract.ticker: row for row in market().option_rows(contracts, NOON)}
+    calls = {
+        (c.root, c.expiration, c.strike): rows[c.ticker].greeks
+        for c in contracts
+        if c.contract_type is ContractType.CALL
+    }
+
+    for place, contract in enumerate(contracts):
+        greeks = calls[contract.root, contract.expiration, contract.strike]
+        assert model.quotes[place] == rows[contract.ticker].quote
+        if greeks is not None:
+            found = [float(column[place]) for column in (model.delta, model.gamma, model.theta)]
+            assert found == pytest.approx([greeks.delta, greeks.gamma, greeks.theta], rel=1e-9)
+    assert (model.rho >= 0).all()
+    assert (model.phi <= 0).all()
+
+
+def test_rho_and_phi_move_the_price_by_what_they_say() -> None:
+    """Merton's: a call gains K T N(d2) per unit of the rate and loses S T N(d1) of the yield."""
+    contracts = [c for c in page("AAPL") if c.contract_type is ContractType.CALL]
+    model = market().option_model(contracts, NOON)
+    assert model is not None
+    # c = e^-qT S N(d1) - e^-rT K N(d2), so what the two say must add up to the value.
+    value = -(model.phi + model.rho) * 100 / model.years
+    marks = np.array([market().mark(one, NOON) for one in contracts])
+
+    european = model.time_value > 0.01
+    assert np.allclose(value[european], marks[european], atol=1e-3)
+
+
+def test_there_is_no_model_before_the_first_day() -> None:
+    early = calendar.instant_ns(date(2023, 12, 29), time(12))
+
+    assert market().option_model(page("AAPL"), early) is None

@@ -14,6 +14,7 @@ from onetape.massive.wire_stream import array, pack
 from onetape.model import Topic
 from onetape.simulator.faults import (
     Cross,
+    Distort,
     Duplicate,
     Garbage,
     GarbageKind,
@@ -24,6 +25,7 @@ from onetape.simulator.faults import (
     StreamActions,
     Truncate,
 )
+from onetape.simulator.spoiling import multiply
 
 
 class Event(NamedTuple):
@@ -83,6 +85,8 @@ class Mangler:
                 return [_skewed(event.raw, round(by_s * 1000)) for event in batch]
             case Cross(by=by):
                 return [_crossed(event, by) for event in batch]
+            case Distort():
+                return [_distorted(event.raw, fault) for event in batch]
             case _:
                 return [event.raw for event in batch]
 
@@ -114,6 +118,12 @@ def _skewed(raw: bytes, by_ms: int) -> bytes:
     bar = "o" in fields  # a bar's `s` is its start; a trade's is its size
     times = [key for key in _TIMES if key in fields and (bar or key != "s")]
     return _write(fields | {key: fields[key] + by_ms for key in times})
+
+
+def _distorted(raw: bytes, fault: Distort) -> bytes:
+    fields = _read(raw)
+    multiply(fields, fault.fields, fault.times)
+    return _write(fields)
 
 
 def _crossed(event: Event, by: float) -> bytes:

@@ -69,7 +69,7 @@ class MassiveRestSimulator:
 
     `market` must not be used by anybody else while requests run, because it is read in
     a thread and is not made for two: give the stream another one of the same seed and
-    clock, which says the same. `clock` is the host's, for the limits on calls per
+    clock, which says the same, or share `thread`, which admits one at a time. `clock` is the host's, for the limits on calls per
     minute; the market has its own time.
     """
 
@@ -80,13 +80,14 @@ class MassiveRestSimulator:
         clock: Clock,
         *,
         retry_after: RetryAfter = lambda: None,
+        thread: CapacityLimiter | None = None,
     ) -> None:
         self._market = market
         self._accounts = accounts
         self._clock = clock
         self._retry_after = retry_after
         self._calls = SlidingWindow(5, 60.0)
-        self._thread = CapacityLimiter(1)
+        self._thread = thread or CapacityLimiter(1)
         self._router: ASGIApp = Router(
             [Route(endpoint.path, partial(self._answer, endpoint)) for endpoint in ENDPOINTS],
             default=_no_route,

@@ -19,7 +19,7 @@ What of this the vendor never confirmed is an option of `StreamPolicy`.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Final, Literal, NamedTuple, NewType
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -35,6 +35,16 @@ from onetape.massive.wire_stream import (
     status_frame,
 )
 from onetape.model import AssetClass, Topic
+from onetape.simulator.effects import (
+    Abort,
+    Close,
+    Effect,
+    Freeze,
+    Ping,
+    Send,
+    SessionId,
+    Thaw,
+)
 from onetape.simulator.faults import (
     Close as CloseFault,
     CutSlow,
@@ -52,9 +62,6 @@ from onetape.simulator.faults import (
 )
 from onetape.simulator.massive.accounts import Account, Accounts, Tier
 from onetape.simulator.massive.mangling import Event, Mangler, garbage
-
-SessionId = NewType("SessionId", int)
-"""One connection; unique in a process, never reused."""
 
 CONNECTED: Final = status_frame("connected", "Connected Successfully")
 AUTH_SUCCESS: Final = status_frame("auth_success", "authenticated")
@@ -77,48 +84,6 @@ UNKNOWN_ACTION: Final = status_frame("error", "unknown action")
 _POLICY_VIOLATION: Final = 1008
 _ABNORMAL: Final = 1006
 _CAPPED: Final = frozenset({"Q", "FMV"})
-
-
-class Send(NamedTuple):
-    """Write one text frame."""
-
-    session: SessionId
-    frame: bytes
-
-
-class Close(NamedTuple):
-    """Send a close frame and end the connection."""
-
-    session: SessionId
-    code: int
-    reason: str = ""
-
-
-class Abort(NamedTuple):
-    """End the connection without a close frame, after what was sent before."""
-
-    session: SessionId
-
-
-class Freeze(NamedTuple):
-    """Read nothing more, so not even a ping is answered."""
-
-    session: SessionId
-
-
-class Thaw(NamedTuple):
-    """Read again."""
-
-    session: SessionId
-
-
-class Ping(NamedTuple):
-    """Ask whether the client is still there; nobody minds if it does not answer."""
-
-    session: SessionId
-
-
-Effect = Send | Close | Abort | Freeze | Thaw | Ping
 
 
 class StreamPolicy(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,55 +6,24 @@ is decided here but how to write, and when a peer that does not say goodbye is c
 
 import asyncio
 import logging
-import struct
 from collections.abc import Callable, Iterable
-from functools import partial
 from http import HTTPStatus
 from itertools import count
 from typing import Final
 
-import msgspec
-from picows import (
-    WSFrame,
-    WSListener,
-    WSMsgType,
-    WSTransport,
-    WSUpgradeRequest,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
-)
+from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
 from onetape.asgi import Upgrade, refuse
 from onetape.clock import Clock
 from onetape.model import AssetClass, Topic
+from onetape.simulator.effects import Effect, SessionId
+from onetape.simulator.links import TOO_BIG, Link, Pace
 from onetape.simulator.massive.events import Symbols, Tape, by_channel, events_between
-from onetape.simulator.massive.session import (
-    Abort,
-    Close,
-    Effect,
-    Freeze,
-    Ping,
-    Send,
-    SessionId,
-    Thaw,
-    VendorSockets,
-)
+from onetape.simulator.massive.session import VendorSockets
 
 _log: Final = logging.getLogger("onetape.simulator")
 _CLUSTERS: Final = {f"/{cluster}": cluster for cluster in AssetClass}
-_NO_CODE: Final = 1005
-_TOO_BIG: Final = 1009
-_MOST_BYTES: Final = 1 << 20
 _SIMULATED: Final = {"X-Onetape-Simulated": "true"}
-
-
-class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """How the stream moves through time."""
-
-    step_s: float = 0.05
-    bar_lag_s: float = 0.25  # of market time; the vendor's is about 2
-    close_grace_s: float = 1.0
-    most_s: float = 5.0  # a longer pause of the host is left out, not caught up with
 
 
 class MassiveStream:
@@ -74,7 +43,8 @@ class MassiveStream:
         self._now_ns = now_ns
         self._clock = clock
         self._pace = pace
-        self._links: dict[SessionId, _Link] = {}
+        self._links: dict[SessionId, Link] = {}
+        self._clusters: dict[SessionId, AssetClass] = {}
         self._ids = count(1)
         self._wanted: dict[tuple[AssetClass, int], tuple[frozenset[Topic], dict[str, Symbols]]] = {}
         self.resync()
@@ -90,7 +60,9 @@ class MassiveStream:
         if status is not None:
             return refuse(status, HTTPStatus(status).phrase.encode(), _SIMULATED)
         response = WSUpgradeResponse.create_101_response(_SIMULATED)
-        link = _Link(self, SessionId(next(self._ids)), cluster)
+        session = SessionId(next(self._ids))
+        self._clusters[session] = cluster
+        link = Link(self, session)
         return WSUpgradeResponseWithListener(response, link)
 
     async def run(self) -> None:
@@ -136,23 +108,25 @@ class MassiveStream:
 
     # called by links
 
-    def opened(self, link: "_Link") -> None:
+    def opened(self, link: Link) -> None:
         """Greet a connection that can be written to."""
         self._links[link.session] = link
-        self._do(self._sockets.accept(link.session, link.cluster, self._clock.monotonic()))
+        cluster = self._clusters.pop(link.session)
+        self._do(self._sockets.accept(link.session, cluster, self._clock.monotonic()))
 
     def received(self, session: SessionId, frame: bytes) -> None:
         """Answer a client's frame."""
         self._do(self._sockets.receive(session, frame, self._clock.monotonic()))
 
-    def refuse_size(self, link: "_Link") -> None:
+    def refuse_size(self, link: Link) -> None:
         """Close on a message in fragments that grows too long: 1009, as for one too long a frame."""
         self._sockets.lost(link.session)
-        link.close(_TOO_BIG, "", grace_s=self._pace.close_grace_s)
+        link.close(TOO_BIG, "", grace_s=self._pace.close_grace_s)
 
     def closed(self, session: SessionId) -> None:
         """Forget a connection."""
         self._links.pop(session, None)
+        self._clusters.pop(session, None)
         self._sockets.lost(session)
 
     def _do(self, effects: Iterable[Effect]) -> None:
@@ -160,93 +134,6 @@ class MassiveStream:
             link = self._links.get(effect.session)
             if link is None:
                 continue
-            match effect:
-                case Send(frame=frame):
-                    pending_bytes = link.send(frame)
-                    self._do(self._sockets.written(effect.session, pending_bytes))
-                case Close(code=code, reason=reason):
-                    link.close(code, reason, grace_s=self._pace.close_grace_s)
-                case Abort():
-                    link.drop(grace_s=self._pace.close_grace_s)
-                case Freeze():
-                    link.transport.underlying_transport.pause_reading()
-                case Thaw():
-                    link.transport.underlying_transport.resume_reading()
-                case Ping():
-                    link.transport.send_ping()
-
-
-class _Link(WSListener):
-    """One socket."""
-
-    transport: WSTransport
-
-    def __init__(self, stream: MassiveStream, session: SessionId, cluster: AssetClass) -> None:
-        self.session = session
-        self.cluster = cluster
-        self._stream = stream
-        self._fragments: list[bytes] = []
-        self._closing = False
-        self._deadline: asyncio.TimerHandle | None = None
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        """Say that we are here."""
-        self.transport = transport
-        self._stream.opened(self)
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Hand whole messages on; answer a goodbye."""
-        match frame.msg_type:
-            case WSMsgType.TEXT | WSMsgType.BINARY | WSMsgType.CONTINUATION:
-                self._fragments.append(frame.get_payload_as_bytes())
-                if frame.fin:
-                    message = b"".join(self._fragments)
-                    self._fragments.clear()
-                    self._stream.received(self.session, message)
-                elif sum(map(len, self._fragments)) > _MOST_BYTES:
-                    self._fragments.clear()
-                    self._stream.refuse_size(self)
-            case WSMsgType.CLOSE:
-                if not self._closing:
-                    transport.send(WSMsgType.CLOSE, frame.get_payload_as_bytes()[:2])
-                transport.disconnect()
-            case _:
-                pass
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """Tell the machine."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._stream.closed(self.session)
-
-    def pause_writing(self) -> None:
-        """Go on: the machine bounds what waits, and cuts."""
-
-    def resume_writing(self) -> None:
-        """Go on."""
-
-    def send(self, frame: bytes) -> int:
-        """Write one text frame; return the bytes that still wait. Nothing follows a goodbye."""
-        if not self._closing:
-            self.transport.send(WSMsgType.TEXT, frame)
-        return self.transport.underlying_transport.get_write_buffer_size()
-
-    def close(self, code: int, reason: str, *, grace_s: float) -> None:
-        """Say goodbye, and wait for the answer no longer than the grace."""
-        if not self._closing:
-            payload = b"" if code == _NO_CODE else struct.pack("!H", code) + reason.encode()
-            self.transport.send(WSMsgType.CLOSE, payload)
-            self._end_within(grace_s)
-
-    def drop(self, *, grace_s: float) -> None:
-        """End without a close frame, after what was written, which must not take long."""
-        if not self._closing:
-            self._end_within(grace_s)
-            self.transport.disconnect()
-
-    def _end_within(self, grace_s: float) -> None:
-        self._closing = True
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(
-            grace_s, partial(self.transport.disconnect, graceful=False)
-        )
+            pending_bytes = link.obey(effect, grace_s=self._pace.close_grace_s)
+            if pending_bytes:
+                self._do(self._sockets.written(effect.session, pending_bytes))

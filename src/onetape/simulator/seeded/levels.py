@@ -81,6 +81,13 @@ class Levels:
                 level = level + loading * self.factor(name).close
         return squeeze(level) if behaviour.is_volatility else np.exp(level)
 
+    def range_between(
+        self, ticker: str, behaviour: Behaviour, first: int, stop: int
+    ) -> tuple[float, float]:
+        """Lowest and highest fair close of the days `[first, stop)`."""
+        closes = self.closes(ticker, behaviour)[first:stop]
+        return float(closes.min()), float(closes.max())
+
     def _walk(self, name: str, sigma: float) -> Walk:
         if name not in self._walks:
             rng = generator(self._seed, "daily", name)

@@ -17,10 +17,12 @@ from onetape.simulator.seeded.noise import Integers
 from onetape.simulator.seeded.option_book import OptionBook, Valued
 from onetape.simulator.seeded.option_tape import OptionTape, make_option_tape
 from onetape.simulator.seeded.paths import Paths
+from onetape.simulator.seeded.pricing import normal_cdf
 from onetape.simulator.seeded.records import (
     Contract,
     DayStats,
     Greeks,
+    OptionModel,
     OptionRow,
     QuoteTick,
     TradeTick,
@@ -286,6 +288,34 @@ class OptionDesk:
             )
             found.append(row)
         return found
+
+    def model(self, contracts: Sequence[Contract], day: MarketDay, t_ns: int) -> OptionModel:
+        """What stands behind the quotes of contracts of one underlying, at one instant."""
+        board = self._board(contracts[0].ticker)
+        book, lines = self.book(board, day), board.lines(contracts)
+        valued = book.value(lines, np.full(len(contracts), t_ns))
+        calls = lines._replace(sign=np.ones(len(contracts)))
+        greeks = book.sensitivities(calls, valued)
+        smile, years = valued.smile, valued.years
+        d1 = np.log(smile.forward / lines.strike) / smile.deviation + 0.5 * smile.deviation
+        in_money = normal_cdf(d1 - smile.deviation)
+        percent = smile.discount * years / 100
+        return OptionModel(
+            strike=lines.strike,
+            sign=lines.sign,
+            years=years,
+            forward=smile.forward,
+            discount=smile.discount,
+            deviation=smile.deviation,
+            time_value=valued.time_value,
+            delta=greeks.delta,
+            gamma=greeks.gamma,
+            theta=greeks.theta,
+            vega=greeks.vega,
+            rho=percent * lines.strike * in_money,
+            phi=-percent * smile.forward * normal_cdf(d1),
+            quotes=tuple(self.standing_quotes(contracts, t_ns)),
+        )
 
     def interest(self, contracts: Sequence[Contract], day: MarketDay) -> Integers:
         """Open interest of contracts of one underlying before the day's open."""

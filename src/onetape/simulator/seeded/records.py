@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from onetape.model import ContractType
+from onetape.simulator.seeded.noise import Floats
 
 
 class Hours(StrEnum):
@@ -218,6 +219,33 @@ class OptionRow(NamedTuple):
     """Last published value or trade price of the underlying."""
     underlying_ns: int
     """When that was."""
+
+
+class OptionModel(NamedTuple):
+    """What the market thinks of contracts of one underlying at one instant, column by column.
+
+    The Greeks are those of the call of each contract's strike, whatever the contract is.
+    """
+
+    strike: Floats
+    """In effect: less the cash an adjusted contract delivers."""
+    sign: Floats
+    """+1 call, -1 put."""
+    years: Floats
+    forward: Floats
+    discount: Floats
+    deviation: Floats
+    """Volatility times the root of the years."""
+    time_value: Floats
+    delta: Floats
+    gamma: Floats
+    theta: Floats
+    vega: Floats
+    rho: Floats
+    """Dollars per percentage point of the rate."""
+    phi: Floats
+    """Dollars per percentage point of the dividend yield."""
+    quotes: tuple[QuoteTick | None, ...]
 
 
 class MarketStatistics(NamedTuple):

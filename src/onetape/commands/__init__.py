@@ -1,0 +1,1 @@
+"""The commands that read market data through a gateway."""

@@ -1,0 +1,1 @@
+"""The second simulated vendor: Tradier's REST API and streams, over the same market."""
