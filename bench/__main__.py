@@ -1,10 +1,10 @@
-"""`python -m bench [fanout latency rest memory]`: run and print."""
+"""`python -m bench [fanout latency rest memory client]`: run and print."""
 
 import sys
 
-from bench import fanout, latency, memory, rest
+from bench import client, fanout, latency, memory, rest
 
-ALL = {"fanout": fanout, "latency": latency, "rest": rest, "memory": memory}
+ALL = {"fanout": fanout, "latency": latency, "rest": rest, "memory": memory, "client": client}
 
 
 if __name__ == "__main__":
