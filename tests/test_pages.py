@@ -2,9 +2,9 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from onetape.pages import Pages
 from onetape.errors import InvalidRequest
 from onetape.massive.parse_pages import Page
+from onetape.pages import Pages
 from onetape.rows import Rows, SymbolFault
 
 FAULT = SymbolFault(symbol="X", error="upstream_garbled")

@@ -1,4 +1,4 @@
-"""What docs/migration.md says of before and after is run, and no old method is forgotten."""
+"""The programs of the pages on the client are run, and no old method is forgotten."""
 
 import ast
 import asyncio
@@ -16,8 +16,15 @@ from onetape.simulator.app import Simulator
 from onetape.testing import Playground
 
 IMPORTED = (Gateway, Simulator, MassiveDataProvider)  # in the loop an import would block
-PAGE = (Path(__file__).parents[1] / "docs/migration.md").read_text("utf-8")
-PROGRAMS: list[str] = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "migration.md").read_text("utf-8")
+
+
+def programs(page: str) -> list[str]:
+    text = (DOCS / page).read_text("utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
 OLD = [
     "getMarketStatus",
     "getMarketHolidays",
@@ -59,17 +66,18 @@ async def play(tmp_path: Path) -> AsyncIterator[Playground]:
         yield running
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda text: text.splitlines()[2])
+@pytest.mark.parametrize("program", [*programs("migration.md"), *programs("client.md")])
 async def test_the_programs_of_the_page_run(play: Playground, program: str) -> None:
     key = await play.key()
     names: dict[str, Any] = {"URL": play.gateway.url, "NETLOC": play.gateway.netloc, "KEY": key}
-    code = compile(program, "migration.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code = compile(program, "page", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     if "await" in program or "async" in program:
         await eval(code, names)
     else:
         await asyncio.to_thread(eval, code, names)
 
-    results = {name: names[name] for name in ("price", "bars", "values", "quote") if name in names}
+    found = ("price", "bars", "values", "quote", "chain", "total")
+    results = {name: names[name] for name in found if name in names}
     assert results
     assert all(value for name, value in results.items() if name != "values")
 

@@ -9,12 +9,12 @@ from typing import TypeVar
 import pytest
 
 from onetape import sync
-from onetape.client import MassiveDataProvider as AsyncProvider
-from onetape.errors import ContractNotFound, NotConnected, TokenInvalid
+from onetape.client import MassiveDataProvider as AsyncProvider, Overflow
+from onetape.errors import ContractNotFound, InvalidRequest, NotConnected, TokenInvalid
 from onetape.gateway.app import Gateway
 from onetape.model import Bar, Quote
 from onetape.simulator.app import Simulator
-from onetape.sync import MassiveDataProvider
+from onetape.sync import BlockingSubscription, MassiveDataProvider
 from onetape.testing import Playground, until
 
 IMPORTED = (Gateway, Simulator)  # in the loop an import would block
@@ -212,3 +212,104 @@ def test_every_method_has_a_twin_with_its_documentation() -> None:
             or twin.__doc__ == getattr(AsyncProvider, name).__doc__
         )
     assert set(sync.__all__) == {"BlockingSubscription", "MassiveDataProvider"}
+
+
+async def test_a_loop_that_was_left_goes_on_where_it_was(play: Playground) -> None:
+    """Nothing is lost between `next(iter(subscription))` and the next of it."""
+
+    def program(massive: MassiveDataProvider) -> tuple[int, int]:
+        overflow = Overflow.DROP_OLDEST
+        with massive.subscribe_quotes(["SPX", "VIX", "NDX"], overflow=overflow) as subscription:
+            while subscription.statistics().pending < 4:
+                threading.Event().wait(0.01)
+            read = [next(iter(subscription)), next(iter(subscription)), *subscription.read()]
+            return len(read), subscription.statistics().delivered
+
+    read, delivered = await script(play, program)
+
+    assert read == delivered >= 4
+
+
+async def test_what_was_queued_at_the_end_is_still_read_and_then_it_ends(
+    play: Playground,
+) -> None:
+    def program(massive: MassiveDataProvider) -> tuple[BlockingSubscription[Quote], int]:
+        subscription = massive.subscribe_quotes(["SPX"], overflow=Overflow.DROP_OLDEST)
+        while subscription.statistics().pending < 2:
+            threading.Event().wait(0.01)
+        massive.disconnect()
+        return subscription, subscription.statistics().pending
+
+    subscription, pending = await script(play, program)
+
+    assert [quote.symbol for quote in subscription] == ["I:SPX"] * pending
+    assert subscription.read() == []
+
+
+async def test_nothing_is_called_after_a_callback_closed_its_subscription(
+    play: Playground,
+) -> None:
+    """R89: what came with the same batch is dropped with the rest."""
+    heard: list[Quote] = []
+
+    def program(massive: MassiveDataProvider) -> None:
+        begun, closed = threading.Event(), threading.Event()
+
+        def take(quote: Quote) -> None:
+            heard.append(quote)
+            if len(heard) == 1:  # the others queue up meanwhile
+                begun.wait()
+            else:
+                subscription.close()
+                closed.set()
+
+        subscription = massive.subscribe_quotes(["SPX"], take, overflow=Overflow.DROP_OLDEST)
+        while subscription.statistics().pending < 3:
+            threading.Event().wait(0.01)
+        begun.set()
+        assert closed.wait(10)
+
+    await script(play, program)
+
+    assert len(heard) == 2
+
+
+async def test_a_coroutine_function_is_no_callback_of_a_blocking_client(play: Playground) -> None:
+    async def take(_: Quote) -> None: ...
+
+    def program(massive: MassiveDataProvider) -> None:
+        with pytest.raises(InvalidRequest, match="plain"):
+            massive.subscribe_quotes(["SPX"], take)
+
+    await script(play, program)
+
+
+async def test_who_waits_while_another_thread_disconnects_is_told(play: Playground) -> None:
+    def program(massive: MassiveDataProvider) -> list[object]:
+        ended: list[object] = []
+
+        def read() -> None:
+            with massive.subscribe_aggregates(["SPX"]) as subscription:
+                ready.set()
+                ended.append(subscription.read())
+
+        def ask() -> None:
+            try:
+                while True:
+                    massive.get_market_status()
+            except NotConnected as error:
+                ended.append(type(error))
+
+        ready = threading.Event()
+        running = [threading.Thread(target=read), *(threading.Thread(target=ask) for _ in range(4))]
+        for one in running:
+            one.start()
+        assert ready.wait(10)
+        massive.disconnect()
+        for one in running:
+            one.join(10)
+        return ended
+
+    ended = await script(play, program)
+
+    assert sorted(ended, key=str) == sorted([[], *[NotConnected] * 4], key=str)
