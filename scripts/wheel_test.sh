@@ -12,9 +12,25 @@ wheel=$(ls "$work"/*.whl)
 "$bin/uv" venv -q --python "$bin/python" "$work/client"
 "$bin/uv" pip install -q --python "$work/client/bin/python" -c constraints.txt "$wheel"
 (cd "$work" && client/bin/python - <<'PY'
-import importlib.util, onetape.massive.rest, onetape.massive.stream
-for absent in ("starlette", "uvicorn", "numpy", "structlog"):
+import asyncio, importlib.util
+for absent in ("starlette", "uvicorn", "numpy", "structlog", "polars", "pandas"):
     assert importlib.util.find_spec(absent) is None, absent
+
+from onetape import MassiveDataProvider, Quote, Rows, sync
+from onetape.errors import UpstreamDown
+
+async def nobody_there():
+    try:
+        async with MassiveDataProvider("http://127.0.0.1:9", "key"):
+            raise AssertionError
+    except UpstreamDown:
+        pass
+
+asyncio.run(nobody_there())
+try:
+    Rows([], kind=Quote).to_polars()
+except ImportError as error:
+    assert "onetape[polars]" in str(error), error
 PY
 )
 # Its command works as far as it goes, and says what the rest needs.

@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import inspect
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from functools import wraps
@@ -45,7 +46,7 @@ from onetape.client import (
     Subscription,
     SubscriptionStatistics,
 )
-from onetape.errors import NotConnected, SlowReader
+from onetape.errors import InvalidRequest, NotConnected, SlowReader
 from onetape.model import AssetClass, Bar, Quote, Trade
 from onetape.pages import Pages
 from onetape.rows import Rows
@@ -68,6 +69,8 @@ class _Loop:
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="onetape.sync", daemon=True)
+        self._waiting: set[Future[Any]] = set()
+        self._is_over = False
 
     def start(self) -> None:
         self._thread.start()
@@ -87,17 +90,27 @@ class _Loop:
             work.close()
             raise NotConnected("the blocking client cannot be waited for in its own loop")
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._waiting.add(future)
+        if self._is_over:  # it ended just now, and nobody would answer
+            future.cancel()
         try:
             return future.result(timeout_s)
-        except BaseException:
+        except BaseException as error:
             future.cancel()
+            if self._is_over and isinstance(error, CancelledError):
+                raise NotConnected("the client is disconnected") from None
             raise
+        finally:
+            self._waiting.discard(future)
 
     def _run(self) -> None:
         with asyncio.Runner() as runner:
             self._loop = runner.get_loop()
             self._loop.call_soon(self._ready.set)
             self._loop.run_forever()
+            self._is_over = True
+        for future in tuple(self._waiting):
+            future.cancel()
 
 
 class BlockingSubscription(Generic[E]):
@@ -109,6 +122,7 @@ class BlockingSubscription(Generic[E]):
         self._loop = loop
         self._subscription = subscription
         self._pump: threading.Thread | None = None
+        self._unread: deque[E] = deque()  # of a loop that was left before its end
         if callback is not None:
             self._pump = threading.Thread(
                 target=self._serve, args=(callback,), name="onetape.sync.callback", daemon=True
@@ -125,11 +139,20 @@ class BlockingSubscription(Generic[E]):
             TimeoutError: nothing came in time.
             SlowReader: the reader was cut; what it could not take is lost.
         """
-        return self._loop.run(_batch(self._subscription, timeout_s))
+        if self._unread:
+            batch = list(self._unread)
+            self._unread.clear()
+            return batch
+        try:
+            return self._loop.run(_batch(self._subscription, timeout_s))
+        except NotConnected:
+            if not self._subscription.is_closed:
+                raise
+            return self._left()
 
     def __iter__(self) -> Iterator[E]:
-        while batch := self.read():
-            yield from batch
+        while (event := self._next()) is not None:
+            yield event
 
     @property
     def is_closed(self) -> bool:
@@ -144,6 +167,7 @@ class BlockingSubscription(Generic[E]):
         """Read no more, and return when the callback is over. Idempotent."""
         with contextlib.suppress(NotConnected):  # then it was closed with everything else
             self._loop.run(self._subscription.aclose())
+        self._unread.clear()
         pump = self._pump
         if pump is not None and pump is not threading.current_thread():
             pump.join()
@@ -157,6 +181,23 @@ class BlockingSubscription(Generic[E]):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _next(self) -> E | None:
+        if not self._unread:
+            self._unread.extend(self.read())
+        with contextlib.suppress(IndexError):  # closed, or it was just now by another thread
+            return self._unread.popleft()
+        return None
+
+    def _left(self) -> list[E]:
+        """Return what was queued when the client was disconnected: nothing waits any more."""
+        work = _left(self._subscription)
+        try:
+            work.send(None)
+        except StopIteration as done:
+            return cast("list[E]", done.value)
+        work.close()
+        raise NotConnected("the client is disconnected")
 
     def _serve(self, callback: Callable[[E], object]) -> None:
         with contextlib.suppress(NotConnected, SlowReader, CancelledError):  # told and logged
@@ -174,13 +215,23 @@ class BlockingSubscription(Generic[E]):
 async def _batch(subscription: Subscription[E], timeout_s: float | None) -> list[E]:
     try:
         async with asyncio.timeout(timeout_s):
-            batch = [await anext(subscription)]
+            first = await anext(subscription)
     except StopAsyncIteration:
         return []
+    return [first, *await _queued(subscription)]
+
+
+async def _left(subscription: Subscription[E]) -> list[E]:
+    """Return what is left of an ended subscription. It never waits."""
+    batch = await _queued(subscription)
+    with contextlib.suppress(StopAsyncIteration):
+        return batch or [await anext(subscription)]
+    return []
+
+
+async def _queued(subscription: Subscription[E]) -> list[E]:
     waiting = min(subscription.statistics().pending, _BATCH)
-    with contextlib.suppress(StopAsyncIteration, SlowReader):  # told by the next call
-        batch += [await anext(subscription) for _ in range(waiting)]
-    return batch
+    return [await anext(subscription) for _ in range(waiting)]
 
 
 class _Method(Protocol[P, R_co]):
@@ -248,6 +299,8 @@ def _streamed(
     ) -> BlockingSubscription[E]:
         bound = signature.bind(self._provider, *args, **kwargs)
         callback = cast("Callable[[E], object] | None", bound.arguments.pop("callback", None))
+        if inspect.iscoroutinefunction(callback):
+            raise InvalidRequest("the blocking client's callbacks are plain: write def")
 
         async def subscribe() -> Subscription[E]:
             return cast("Callable[..., Subscription[E]]", method)(**bound.arguments)

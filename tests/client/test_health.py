@@ -110,3 +110,11 @@ def test_a_simulated_vendor_is_told() -> None:
         cache=real.cache,
         transport=real.transport,
     ).simulated
+    assert judge(
+        is_connected=True,
+        rest=real.rest._replace(simulated=True),
+        streams={},
+        token=TOKEN,
+        cache=real.cache,
+        transport=real.transport,
+    ).simulated, "without a stream REST tells"

@@ -537,6 +537,18 @@ async def test_the_interval_and_the_overflow_are_the_readers_choice(bench: Any) 
         await until(lambda: reading.statistics().pending)
 
 
+async def test_who_follows_the_watchlist_chooses_the_interval_too(bench: Any) -> None:
+    """R141: of what is watched then and of what is watched later."""
+    bench.rest.answers["/v3/snapshot"] = quotes
+    async with provider_of(bench) as massive:
+        massive.update_watchlist(["SPY"], at_once=True)
+        massive.subscribe_quotes(poll_interval_s=0.5)
+        massive.update_watchlist(["SPY", "QQQ"], at_once=True)
+        lines = massive._connection.transport._transport._lines
+
+        assert [lines[Key(Kind.QUOTE, one)].base_s for one in ("SPY", "QQQ")] == [0.5, 0.5]
+
+
 async def test_every_end_of_a_subscription_is_the_same_end(bench: Any) -> None:
     """R111, R153: called, closed, left, or the provider's end."""
     async with provider_of(bench) as massive:

@@ -697,6 +697,7 @@ async def test_a_real_gateway_answers_page_after_page(play: Playground) -> None:
         assert b'"market"' in status.body
         assert status.simulated
         assert (await rest.get("/api/health")).status == 200
+        assert rest.statistics().simulated
 
         params: dict[str, ParamValue] = {
             "underlying_ticker": "SPY",

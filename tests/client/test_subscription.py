@@ -497,10 +497,29 @@ def test_it_knows_where_each_symbol_comes_from(desk: Desk) -> None:
     subscription = desk.carry(Subscription[Quote]([SPY, QQQ, SPY]))
 
     assert subscription.keys == (SPY, QQQ)
-    sources = [subscription.source_of(symbol) for symbol in ("SPY", "QQQ", "IWM")]
-    assert sources == [Source.REST, Source.STREAM, None]
+    sources = [subscription.source_of(symbol) for symbol in ("SPY", "QQQ", "IWM", "spy")]
+    assert sources == [Source.REST, Source.STREAM, None, Source.REST]
     subscription.close()
     assert subscription.source_of("SPY") is None
+
+
+@pytest.mark.parametrize("policy", Overflow)
+def test_an_overflow_policy_may_be_named_and_one_that_there_is_not_is_refused(
+    policy: Overflow,
+) -> None:
+    """A name must not pass for another policy: `cut` once dropped the oldest in silence."""
+    named: Any = policy.value
+    unknown: Any = "cut off"
+    subscription = Subscription[Trade]([TRADES], overflow=named, max_events=1)
+    desk = Desk()
+    desk.carry(subscription)
+
+    desk.hand(subscription, [trade(1), trade(2)])
+
+    assert subscription.is_closed is (policy is Overflow.CUT)
+    assert (subscription.statistics().conflated == 1) is (policy is Overflow.CONFLATE)
+    with pytest.raises(InvalidRequest, match="conflate, drop_oldest, cut"):
+        Subscription[Trade]([TRADES], overflow=unknown)
 
 
 def test_it_shows_what_it_is(desk: Desk) -> None:

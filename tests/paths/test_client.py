@@ -7,6 +7,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -478,3 +479,14 @@ async def test_every_question_has_its_answer_at_the_gateway(play: House) -> None
     assert (len(oldest), len(walked)) == (3, 2)
     assert walked[0].event_ns > walked[1].event_ns > oldest[-1].event_ns
     assert all(row.simulated for row in (*rows, *oldest, *walked, *last))
+
+
+async def test_what_is_simulated_is_told_and_not_saved_without_a_stream_too(
+    play: House, tmp_path: Path
+) -> None:
+    """R105: what a simulator made up is not for the next client, which may ask a real vendor."""
+    async with play.client(streams=(), cache_dir=tmp_path / "kept") as massive:
+        assert await massive.get_market_holidays()
+        assert massive.get_health().simulated
+
+    assert not any(b"date" in one.read_bytes() for one in (tmp_path / "kept").rglob("*.json"))

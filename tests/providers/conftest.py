@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 from onetape.clock import SystemClock
-from onetape.errors import DataProviderError, MassiveApiError
+from onetape.errors import DataProviderError, MassiveApiError, TradierApiError
 from onetape.massive.asker import VendorAsker
 from onetape.massive.notices import FeedPolicy, Notice, TopicsFailed, TopicsLive
 from onetape.massive.providers import (
@@ -35,8 +35,27 @@ from onetape.providers import (
     IndicesDataProvider,
     OptionsDataProvider,
 )
-from onetape.simulator.app import Simulator
-from onetape.simulator.faults import Answer, EmptyAnswer, RestRule, Rule
+from onetape.secret import Secret
+from onetape.simulator.app import Simulator, SimulatorSettings
+from onetape.simulator.faults import (
+    Answer,
+    EmptyAnswer,
+    Fail,
+    FailureKind,
+    RestRule,
+    Rule,
+    TradierRule,
+)
+from onetape.simulator.tradier.policy import TradierPolicy as SimulatedTradier
+from onetape.tradier.notices import TradierFeedPolicy
+from onetape.tradier.providers import (
+    TradierBrokerProvider,
+    TradierIndicesProvider,
+    TradierOptionsProvider,
+)
+from onetape.tradier.readers import StreamReaders
+from onetape.tradier.rest import TradierPolicy, TradierREST
+from onetape.tradier.stream import TradierWebSocket
 from onetape.vendor import ProviderPolicy
 
 T = TypeVar("T")
@@ -209,7 +228,61 @@ async def massive(simulator: Simulator, stack: AsyncExitStack) -> AsyncGenerator
     )
 
 
-FACTORIES: Final[Mapping[str, Factory]] = {"massive": massive}
+# ---- Tradier ----
+
+
+async def tradier(simulator: Simulator, stack: AsyncExitStack) -> AsyncGenerator[Providers]:
+    clock = SystemClock()
+    rest = TradierREST(
+        base_url=simulator.tradier_url,
+        token=Secret(simulator.tradier_token),
+        clock=clock,
+        policy=TradierPolicy(
+            deadline_s=6.0,
+            attempts=1,
+            breaker_failures=1000,
+            throttle_s=0.01,
+            per_minute=10_000,
+        ),
+    )
+    readers = StreamReaders()
+    stream = TradierWebSocket(
+        url=simulator.tradier_socket_url,
+        mint=rest.session,
+        clock=clock,
+        policy=TradierFeedPolicy(replace_s=0.01, close_timeout_s=0.2),
+        on_events=readers.take,
+        on_notice=readers.hear,
+        is_open=always,
+        simulated=True,
+    )
+    readers.connect(stream.want)
+    await stack.enter_async_context(rest)
+    tasks = await stack.enter_async_context(anyio.create_task_group())
+    stack.callback(tasks.cancel_scope.cancel)
+    tasks.start_soon(stream.run)
+
+    def made(kind: Callable[..., T]) -> T:
+        policy = ProviderPolicy(equity_s=0.2)
+        return kind(asker=rest, clock=clock, feed=readers, policy=policy, is_open=always)
+
+    yield Providers(
+        options=await stack.enter_async_context(made(TradierOptionsProvider)),
+        indices=await stack.enter_async_context(made(TradierIndicesProvider)),
+        broker=await stack.enter_async_context(made(TradierBrokerProvider)),
+        failure=TradierApiError,
+        has_flow=False,
+        faults={
+            "down": TradierRule(action=Fail(kind=FailureKind.TEXT)),
+            "throttled": TradierRule(action=Fail(kind=FailureKind.QUOTA_FAULT)),
+            "refused": TradierRule(action=Fail(kind=FailureKind.NOT_ENTITLED)),
+            "empty": TradierRule(action=EmptyAnswer(), path="/v1/markets/options/chains"),
+        },
+        simulator=simulator,
+    )
+
+
+FACTORIES: Final[Mapping[str, Factory]] = {"massive": massive, "tradier": tradier}
 """By the name that the providers give themselves."""
 
 
@@ -220,7 +293,9 @@ def shared_simulator() -> Iterator[Simulator]:
     made: list[Simulator] = []
 
     async def run() -> None:
-        async with Simulator() as simulator:
+        # Each test has a client, and a budget, of its own; the simulator would count them as one.
+        unlimited = SimulatorSettings(tradier=SimulatedTradier(calls_per_minute=None))
+        async with Simulator(unlimited) as simulator:
             made.append(simulator)
             started.set()
             await asyncio.to_thread(stop.wait)

@@ -171,7 +171,7 @@ class Connection:
         self._watchlist = Watchlist()
         self._watched: dict[str, Quote] = {}  # the last quote of each, for who follows later
         self._keeper: Subscription[Quote] | None = None
-        self._followers: set[Subscription[Quote]] = set()
+        self._followers: dict[Subscription[Quote], float | None] = {}  # how often each is polled
         self._changed = asyncio.Event()
 
     # life
@@ -334,11 +334,14 @@ class Connection:
         """
         return self.transport.carry(subscription, poll_interval_s=poll_interval_s)
 
-    def follow(self, subscription: Subscription[Quote]) -> Subscription[Quote]:
+    def follow(
+        self, subscription: Subscription[Quote], *, poll_interval_s: float | None = None
+    ) -> Subscription[Quote]:
         """Feed a subscription the quotes of the watchlist, as it is and as it becomes."""
         self.transport.carry(subscription)
-        self._followers = {one for one in self._followers if not one.is_closed} | {subscription}
-        self.transport.change(subscription, _quotes_of(self._watchlist.symbols))
+        self._followers = {**self._open_followers(), subscription: poll_interval_s}
+        keys = _quotes_of(self._watchlist.symbols)
+        self.transport.change(subscription, keys, poll_interval_s=poll_interval_s)
         known = [self._watched[s] for s in self._watchlist.symbols if s in self._watched]
         if known:
             subscription.offer(known)
@@ -379,10 +382,13 @@ class Connection:
         keys = _quotes_of(self._watchlist.symbols)
         if self._keeper is None:
             self._keeper = self.transport.carry(Subscription((), callback=self._keep))
-        self._followers = {one for one in self._followers if not one.is_closed}
-        for subscription in (self._keeper, *self._followers):
+        self._followers = self._open_followers()
+        for subscription, interval_s in ((self._keeper, None), *self._followers.items()):
             if not subscription.is_closed:  # by the callback of one before
-                self.transport.change(subscription, keys)
+                self.transport.change(subscription, keys, poll_interval_s=interval_s)
+
+    def _open_followers(self) -> dict[Subscription[Quote], float | None]:
+        return {one: each for one, each in self._followers.items() if not one.is_closed}
 
     def _keep(self, quote: Quote) -> None:
         self._watched[quote.symbol] = quote

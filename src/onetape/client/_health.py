@@ -70,7 +70,7 @@ def judge(
         token=token,
         cache=cache,
         transport=transport,
-        simulated=any(health.simulated for health in streams.values()),
+        simulated=rest.simulated or any(health.simulated for health in streams.values()),
     )
 
 

@@ -98,7 +98,7 @@ class TransportPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     missed_after_s: Seconds = 2.0  # what the stream has not brought by then, it has lost
     settle_s: Seconds = 0.25  # what happened before that, REST knows
     bar_settle_s: Seconds = 1.0  # a window that ended before that has all of its trades
-    bridge_attempts: Annotated[int, msgspec.Meta(gt=0)] = 5
+    bridge_attempts: Annotated[int, msgspec.Meta(gt=0)] = 3
     bridge_retry_s: Seconds = 1.0  # doubled each time
     hold_events: Annotated[int, msgspec.Meta(gt=0)] = 10_000  # of one key, while it is bridged
 

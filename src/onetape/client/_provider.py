@@ -361,7 +361,7 @@ class MassiveDataProvider:
         keys = () if symbols is None else _keys(Kind.QUOTE, symbols)
         subscription = Subscription(keys, callback=callback, on_change=on_change, overflow=overflow)
         if symbols is None:
-            return self._connection.follow(subscription)
+            return self._connection.follow(subscription, poll_interval_s=poll_interval_s)
         return self._connection.subscribe(subscription, poll_interval_s=poll_interval_s)
 
     def subscribe_aggregates(

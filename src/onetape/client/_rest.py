@@ -94,6 +94,7 @@ class GatewayStatistics(NamedTuple):
     healthy: bool  # fewer than three failures in a row
     refreshes: int  # requests for which a refused token was renewed
     rest: RestStatistics
+    simulated: bool = False  # the vendor's last good answer was made up
 
 
 class Credentials(Protocol):
@@ -158,6 +159,7 @@ class GatewayREST:
         self._clock = clock
         self._policy = policy
         self._refreshes = 0
+        self._simulated = False
         self._rest = MassiveREST(
             base_url=root,
             headers=dict,  # each request brings its own
@@ -230,7 +232,7 @@ class GatewayREST:
         """Count everything."""
         rest = self._rest.statistics()
         return GatewayStatistics(
-            rest.consecutive_failures < FAILURES_UNHEALTHY, self._refreshes, rest
+            rest.consecutive_failures < FAILURES_UNHEALTHY, self._refreshes, rest, self._simulated
         )
 
     # private
@@ -248,6 +250,8 @@ class GatewayREST:
             response = await self._ask(path, query, deadline, shown)
         if response.status not in _OK:
             raise error_of(response)
+        if path.startswith(MOUNT):  # the gateway's own answers are its own
+            self._simulated = response.simulated
         return _dated_back(response)
 
     async def _ask(self, path: str, query: str, deadline: float, shown: _Shown) -> RestResponse:

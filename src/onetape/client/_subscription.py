@@ -31,6 +31,7 @@ from onetape.client._notices import Change, Key, Kind, Reason, SourceChanged
 from onetape.errors import InvalidRequest, SlowReader
 from onetape.model import Bar, Quote, Trade
 from onetape.provenance import Source
+from onetape.symbols import normalize_symbol
 
 logger: Final = logging.getLogger("onetape.client.subscription")
 
@@ -242,7 +243,7 @@ class Subscription(Generic[T]):
         inbox.callback = callback
         inbox.is_async = callback is not None and _is_async(callback)
         inbox.on_change = on_change
-        inbox.overflow = overflow or _default_overflow(kinds)
+        inbox.overflow = _named(overflow) or _default_overflow(kinds)
         inbox.max_events = max_events
 
     def __repr__(self) -> str:
@@ -264,8 +265,13 @@ class Subscription(Generic[T]):
         return self._carrier is None
 
     def source_of(self, symbol: str) -> Source | None:
-        """Return where the events of a symbol come from now; None: from nowhere."""
-        key = next((key for key in self._keys if key.symbol == symbol), None)
+        """Return where the events of a symbol come from now; None: from nowhere.
+
+        Raises:
+            InvalidSymbol: it is no symbol.
+        """
+        wanted = normalize_symbol(symbol)
+        key = next((key for key in self._keys if key.symbol == wanted), None)
         if self._carrier is None or key is None:
             return None
         return self._carrier.source_of(key)
@@ -458,6 +464,14 @@ class Subscription(Generic[T]):
 def _is_async(callback: Callable[..., object]) -> bool:
     call = getattr(callback, "__call__", None)  # noqa: B004 - of an object that is called
     return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(call)
+
+
+def _named(overflow: Overflow | str | None) -> Overflow | None:
+    """Take a policy by its name too: one that is not known must not pass for another."""
+    try:
+        return None if overflow is None else Overflow(overflow)
+    except ValueError:
+        raise InvalidRequest(f"overflow is one of {', '.join(Overflow)}") from None
 
 
 def _default_overflow(kinds: Set[Kind]) -> Overflow:

@@ -2,13 +2,19 @@
 
     up to a minute old ────────────────────────▶ theirs; on a put, as is true of a put
     older, of no known time, or of none
-      ├─ bid and ask that can be believed ─────▶ ours, from their middle
+      ├─ bid and ask that can be believed ─────▶ ours
       └─ without ──────────────────────────────▶ theirs, and their age says the rest
-    expiring today: ours whenever there are a bid and an ask, for theirs are of another day
+    expiring today: ours if only there are a bid and an ask, for theirs are of another day
 
 Tradier's model runs about once an hour, so theirs is the exception. Ours are computed as
 of the newest quote of the contracts given: after the close, and in the delayed sandbox,
 that is the time that the prices belong to.
+
+**The volatility of a strike** is that of its side out of the money, for both. There the
+price is all time value; in the money the spread alone is often more than that, and an
+American option's may be worth early exercise besides, which is not modelled: its Greeks are
+those of a European one. A quote is believed unless half its spread is worth more than 5
+points of volatility. Nobody's bid is no quote.
 
 **The rate** is passed in, a fraction a year, and is the one thing assumed. Dividends are
 not: for each root and expiration the forward is read from calls and puts by their parity,
@@ -18,8 +24,8 @@ at the money, moves theta by the interest on its price: less than a cent a day. 
 strike has both a call and a put that are quoted, there are no dividends.
 
 Nobody can hold VIX, so its options are valued on their own forward, and delta is per point
-of that. The same is done with the price of the underlying when it is not of the time of
-the quotes. Pure: no clock, no loop.
+of that. A price of the underlying that is not of the time of the quotes, as after hours,
+is not used: then the one that the forward is worth today stands for it. Sans-I/O.
 """
 
 from collections import defaultdict
@@ -30,11 +36,19 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from onetape.analytics.greeks import YEAR_NS, computed_greeks, implied_forward, years_to_expiry
+from onetape.analytics.greeks import (
+    Terms,
+    computed_greeks,
+    implied_forward,
+    parity_gap,
+    sensitivities,
+    terms_of,
+    years_to_expiry,
+)
 from onetape.calendar import new_york_date
 from onetape.model import ContractType, Greeks, OptionSnapshot, Quote
-from onetape.provenance import Reason
-from onetape.quality.contracts import IV_EXTREME, SPREAD_EXTREME_PERCENT
+from onetape.provenance import Reason, Source
+from onetape.quality.contracts import IV_EXTREME
 from onetape.quality.reasons import reason
 from onetape.quality.score import THRESHOLDS, DataClass
 from onetape.tradier.greeks import (
@@ -49,6 +63,9 @@ from onetape.tradier.parse import underlying_price
 GREEKS_NS: Final = round(THRESHOLDS[DataClass.GREEKS].stale * 1e9)
 """How old Tradier's Greeks may be and still be shown, when ours could be."""
 
+DOUBT_POINTS: Final = 5.0
+"""By how many points of volatility half the spread may move it, for a quote to be believed."""
+
 ON_THEIR_FORWARD: Final = frozenset({"I:VIX"})
 """Underlyings that cannot be held until the expiration, so that no yield leads there."""
 
@@ -59,12 +76,8 @@ _JUMP_MOST: Final = 0.05
 Reasons = Mapping[str, tuple[Reason, ...]]
 """What is to be said of contracts, by symbol."""
 
-_OURS: Final = "from the middle of bid and ask"
-_OF_PARITY: Final = reason("greeks_computed", f"{_OURS}, with the forward in calls and puts")
-_OF_SPOT: Final = reason("greeks_computed", f"{_OURS}, without dividends: no pair is quoted")
-_CARE: Final = reason(
-    "greeks_computed", f"{_OURS}; early exercise, which is not modelled, may be part of it"
-)
+_PARITY: Final = reason("greeks_computed", "from bid and ask, with the forward in calls and puts")
+_FLAT: Final = reason("greeks_computed", "from bid and ask, without dividends: no pair is quoted")
 
 
 class Valued(NamedTuple):
@@ -77,10 +90,10 @@ class Valued(NamedTuple):
 class _Basis(NamedTuple):
     """What the contracts of one root and expiration are reckoned from."""
 
-    carry: Carry | None
-    remark: Reason
     as_of_ns: int
-    today: date
+    expires_today: bool
+    carry: Carry | None = None
+    remark: Reason = _FLAT
 
 
 def valued(
@@ -102,16 +115,16 @@ def valued(
     """
     as_of_ns = max((one.quote.event_ns or 0 for one in contracts), default=0) or now_ns
     spot = _spot(underlying, as_of_ns)
-    shown: dict[str, tuple[OptionSnapshot, tuple[Reason, ...]]] = {}
+    today = new_york_date(now_ns)
+    shown: dict[str, _Shown] = {}
     for series in _series(contracts):
-        basis = _basis(series, spot, rate, as_of_ns)._replace(today=new_york_date(now_ns))
-        calls = {one.contract.strike: one for one in series if _is_call(one)}
+        basis = _Basis(as_of_ns, series[0].contract.expiration == today)
+        book = _Book(series, _carried(basis, series, spot, rate))
         for one in series:
-            said = reasons.get(one.symbol, ())
-            shown[one.symbol] = _ours(one, basis) or _theirs(one, said, basis, calls)
+            shown[one.symbol] = book.shown(one, reasons.get(one.symbol, ()))
     return Valued(
-        tuple(shown[one.symbol][0] for one in contracts),
-        {symbol: said for symbol, (_, said) in shown.items() if said},
+        tuple(shown[one.symbol].snapshot for one in contracts),
+        {symbol: one.reasons for symbol, one in shown.items() if one.reasons},
     )
 
 
@@ -140,93 +153,157 @@ def _spot(underlying: Quote | None, as_of_ns: int) -> float | None:
     return price if price is not None and price > 0 else None
 
 
-def _basis(
-    series: Sequence[OptionSnapshot], spot: float | None, rate: float, as_of_ns: int
+def _carried(
+    basis: _Basis, series: Sequence[OptionSnapshot], spot: float | None, rate: float
 ) -> _Basis:
-    basis = _Basis(None, _OF_SPOT, as_of_ns, date.min)
     found = implied_forward(
         filter(_is_call, series),
         (one for one in series if not _is_call(one)),
         rate=rate,
-        now_ns=as_of_ns,
+        now_ns=basis.as_of_ns,
     )
     if found is None or found.forward <= 0:
         return basis if spot is None else basis._replace(carry=Carry(spot, rate))
+    if series[0].contract.underlying in ON_THEIR_FORWARD:
+        return basis._replace(carry=Carry(found.forward, rate, rate), remark=_PARITY)
     if spot is None:
-        # On the forward itself: what it costs to hold is what the rate pays.
-        return basis._replace(carry=Carry(found.forward, rate, rate), remark=_OF_PARITY)
+        spot = found.forward * exp(-rate * found.years)
     # No dividends or loan fees lead that far: some of the quotes are wrong.
     if abs(log(found.forward / spot)) > _JUMP_MOST + _YIELD_MOST * found.years:
         return basis._replace(carry=Carry(spot, rate))
     carry = Carry(spot, rate, found.dividend_yield(spot))
-    return basis._replace(carry=carry, remark=_OF_PARITY)
+    return basis._replace(carry=carry, remark=_PARITY)
 
 
-# one contract
+# one root and expiration
 
 
-def _ours(one: OptionSnapshot, basis: _Basis) -> tuple[OptionSnapshot, tuple[Reason, ...]] | None:
-    """Compute volatility and Greeks; None where theirs are as good, or ours cannot be had."""
-    if basis.carry is None or not _is_wanted(one, basis):
-        return None
-    found = computed_greeks(
-        one,
-        underlying_price=basis.carry.spot,
-        rate=basis.carry.rate,
-        dividend_yield=basis.carry.dividend_yield,
-        now_ns=basis.as_of_ns,
-    )
-    volatility = found.implied_volatility
-    if found.greeks is None or volatility is None or volatility > IV_EXTREME:
-        return None
-    snapshot = msgspec.structs.replace(one, greeks=found.greeks, implied_volatility=volatility)
-    return snapshot, (_CARE if found.reasons else basis.remark,)
+class _Shown(NamedTuple):
+    snapshot: OptionSnapshot
+    reasons: tuple[Reason, ...]
 
 
-def _is_wanted(one: OptionSnapshot, basis: _Basis) -> bool:
-    quote, theirs = one.quote, one.greeks
-    if not quote.bid or not quote.ask or quote.bid > quote.ask:
-        return False
-    if theirs is None or theirs.delta is None or one.contract.expiration == basis.today:
-        return True
-    if theirs.event_ns is not None:
-        # A quote that they are newer than tells nothing that they did not know.
-        known_ns = theirs.event_ns if quote.event_ns is None else quote.event_ns
-        if basis.as_of_ns - theirs.event_ns <= GREEKS_NS or known_ns < theirs.event_ns:
+class _Solved(NamedTuple):
+    """The volatility in a quote."""
+
+    volatility: float
+    event_ns: int | None
+
+
+class _Book:
+    """Contracts of one root and expiration."""
+
+    def __init__(self, series: Sequence[OptionSnapshot], basis: _Basis) -> None:
+        self._basis = basis
+        self._calls = {one.contract.strike: one for one in series if _is_call(one)}
+        self._puts = {one.contract.strike: one for one in series if not _is_call(one)}
+        self._solved: dict[str, _Solved | None] = {}
+
+    def shown(self, one: OptionSnapshot, said: tuple[Reason, ...]) -> _Shown:
+        """Return a contract with the Greeks to show."""
+        carry = self._basis.carry
+        if carry is None:
+            return _Shown(one, said)
+        return self._ours(one, carry) or self._theirs(one, said, carry)
+
+    # ours
+
+    def _ours(self, one: OptionSnapshot, carry: Carry) -> _Shown | None:
+        """Compute the Greeks; None where theirs are as good, or ours cannot be had."""
+        if not self._is_wanted(one):
+            return None
+        terms = self._terms(one, carry)
+        other = (self._puts if _is_call(one) else self._calls).get(one.contract.strike)
+        solved = self._volatility(other if _sure(terms) > 0 else one, one, carry)
+        if solved is None:
+            return None
+        found = sensitivities(terms, solved.volatility)
+        greeks = Greeks(
+            delta=found.delta,
+            gamma=found.gamma,
+            theta=found.theta,
+            vega=found.vega,
+            rho=found.rho,
+            provider=one.quote.provider,
+            source=Source.COMPUTED,
+            event_ns=solved.event_ns,
+        )
+        snapshot = msgspec.structs.replace(one, greeks=greeks, implied_volatility=solved.volatility)
+        return _Shown(snapshot, (self._basis.remark,))
+
+    def _is_wanted(self, one: OptionSnapshot) -> bool:
+        theirs, basis = one.greeks, self._basis
+        if theirs is None or theirs.delta is None or basis.expires_today:
+            return True
+        return theirs.event_ns is None or basis.as_of_ns - theirs.event_ns > GREEKS_NS
+
+    def _volatility(
+        self, source: OptionSnapshot | None, one: OptionSnapshot, carry: Carry
+    ) -> _Solved | None:
+        """Return the volatility in the quote of a contract, if `one` shall be shown with it."""
+        if source is None or not self._is_believed(source, one):
+            return None
+        if source.symbol not in self._solved:
+            self._solved[source.symbol] = self._solve(source, carry)
+        return self._solved[source.symbol]
+
+    def _is_believed(self, source: OptionSnapshot, one: OptionSnapshot) -> bool:
+        quote, theirs = source.quote, one.greeks
+        if not quote.bid or not quote.ask or quote.bid > quote.ask:
             return False
-    spread = one.spread_percent
-    return spread is not None and spread <= SPREAD_EXTREME_PERCENT
+        if theirs is None or theirs.delta is None or self._basis.expires_today:
+            return True
+        # A quote that theirs are newer than tells nothing that they did not know.
+        return quote.event_ns is None or quote.event_ns >= (theirs.event_ns or 0)
+
+    def _solve(self, source: OptionSnapshot, carry: Carry) -> _Solved | None:
+        found = computed_greeks(
+            source,
+            underlying_price=carry.spot,
+            rate=carry.rate,
+            dividend_yield=carry.dividend_yield,
+            now_ns=self._basis.as_of_ns,
+        )
+        volatility, spread = found.implied_volatility, source.quote.spread
+        if volatility is None or found.greeks is None or volatility > IV_EXTREME:
+            return None
+        if (spread or 0.0) / 2 > DOUBT_POINTS * (found.greeks.vega or 0.0):
+            return None
+        return _Solved(volatility, source.quote.event_ns)
+
+    def _terms(self, one: OptionSnapshot, carry: Carry) -> Terms:
+        return terms_of(
+            one.contract,
+            spot=carry.spot,
+            rate=carry.rate,
+            dividend_yield=carry.dividend_yield,
+            now_ns=self._basis.as_of_ns,
+        )
+
+    # theirs
+
+    def _theirs(self, one: OptionSnapshot, said: tuple[Reason, ...], carry: Carry) -> _Shown:
+        """Return a contract as Tradier has it; a put's theta and rho follow from its call's."""
+        if one.greeks is None or PUT_WITHHELD not in said:
+            return _Shown(one, said)
+        call = self._calls.get(one.contract.strike)
+        theirs = None if call is None else call.greeks
+        # The very run of the model that the put's row is of.
+        if theirs is None or theirs.theta is None or theirs.event_ns != one.greeks.event_ns:
+            return _Shown(one, said)
+        at_ns = self._basis.as_of_ns if theirs.event_ns is None else theirs.event_ns
+        found = put_from_call(
+            Sensitivities(theirs.theta, theirs.rho, None),
+            strike=one.contract.strike,
+            years=max(0.0, years_to_expiry(one.contract, at_ns)),
+            carry=carry,
+        )
+        greeks = msgspec.structs.replace(one.greeks, theta=found.theta, rho=found.rho)
+        corrected = tuple(PUT_CORRECTED if this is PUT_WITHHELD else this for this in said)
+        return _Shown(msgspec.structs.replace(one, greeks=greeks), corrected)
 
 
-def _theirs(
-    one: OptionSnapshot,
-    said: tuple[Reason, ...],
-    basis: _Basis,
-    calls: Mapping[float, OptionSnapshot],
-) -> tuple[OptionSnapshot, tuple[Reason, ...]]:
-    """Return a contract as Tradier has it; a put's theta and rho follow from its call's."""
-    if basis.carry is None or one.greeks is None or PUT_WITHHELD not in said:
-        return one, said
-    call = calls.get(one.contract.strike)
-    theirs = None if call is None else call.greeks
-    # The very run of the model that the put's row is of.
-    if theirs is None or theirs.theta is None or theirs.event_ns != one.greeks.event_ns:
-        return one, said
-    greeks = _put_greeks(one, one.greeks, theirs, basis)
-    corrected = tuple(PUT_CORRECTED if this is PUT_WITHHELD else this for this in said)
-    return msgspec.structs.replace(one, greeks=greeks), corrected
-
-
-def _put_greeks(put: OptionSnapshot, own: Greeks, call: Greeks, basis: _Basis) -> Greeks:
-    assert basis.carry is not None, "asked for with one"
-    at_ns = basis.as_of_ns if own.event_ns is None else own.event_ns
-    found = put_from_call(
-        Sensitivities(call.theta, call.rho, None),
-        strike=put.contract.strike,
-        years=max(0.0, years_to_expiry(put.contract, at_ns)),
-        carry=basis.carry,
-    )
-    return msgspec.structs.replace(own, theta=found.theta, rho=found.rho)
-
-
-assert YEAR_NS and exp  # noqa: S101 - placeholder
+def _sure(terms: Terms) -> float:
+    """Return what an option is worth if nothing moves, or 0."""
+    gap = parity_gap(terms).value
+    return max(0.0, gap if terms.contract_type is ContractType.CALL else -gap)
