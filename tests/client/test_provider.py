@@ -87,6 +87,14 @@ def test_it_has_fewer_than_twenty_public_methods_and_one_import_path() -> None:
     }
 
 
+@pytest.mark.parametrize("credential", ["", " ", "ot_a\nb"])
+def test_a_credential_that_is_none_is_refused_before_it_travels(credential: str) -> None:
+    with pytest.raises(ConfigInvalid, match="credential") as refused:
+        MassiveDataProvider("http://gateway.invalid", credential)
+
+    assert "ot_a" not in str(refused.value)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_says_what_it_does_and_where_its_data_is_from(name: str) -> None:
     doc = inspect.getdoc(METHODS[name]) or ""

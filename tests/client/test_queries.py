@@ -153,6 +153,38 @@ async def test_one_chain_has_one_name(house: House, symbol: str, query: ChainQue
     assert house.rest.asked[0][1] == "contract_type=call&limit=250&strike_price.gte=6600"
 
 
+async def test_a_chain_that_is_not_whole_is_told_as_such_and_not_kept(house: House) -> None:
+    """W-28: a failure is not kept, be it of a page that came after the first."""
+    house.rest.answers[CHAIN] = chain()
+    whole = house.rest.pages
+
+    async def broken(path: str, params: Any = None, *, max_pages: Any = None) -> AsyncIterator[Any]:
+        async for page in whole(path, params, max_pages=max_pages):
+            yield page
+        raise UpstreamDown("gone")
+
+    house.rest.pages = broken
+    found = await house.ask.option_chain("SPX", ChainQuery())
+    assert (len(found.contracts), found.partial) == (1, ("what follows page 1: upstream_down",))
+
+    house.rest.pages = whole
+    assert not (await house.ask.option_chain("SPX", ChainQuery())).partial
+
+
+async def test_bars_with_one_that_cannot_be_read_are_not_kept(house: House) -> None:
+    first, last = date(2025, 11, 10), date(2025, 11, 11)
+    path = "/v2/aggs/ticker/SPY/range/1/day/2025-11-10/2025-11-11"
+    garbled = {"t": 1_762_750_800_000, "o": "1", "h": 1, "l": 1, "c": 1}
+    house.rest.answers[path] = {"status": "OK", "ticker": "SPY", "results": [garbled]}
+    pages = house.ask.bars("SPY", bar_length("1d"), first, last, max_rows=None)
+    assert (await pages).errors
+
+    house.rest.answers[path] = bars(1_762_750_800_000)
+    pages = house.ask.bars("SPY", bar_length("1d"), first, last, max_rows=None)
+
+    assert len(await pages) == 1
+
+
 async def test_other_terms_are_another_chain(house: House) -> None:
     house.rest.answers[CHAIN] = chain()
     await house.ask.option_chain("SPX", ChainQuery(min_strike=6600))

@@ -130,7 +130,9 @@ async def test_a_years_holidays_are_the_past_ones_and_the_vendors(ask: MassiveQu
     assert [one.date for one in now] == [one.date for one in known]
     assert {one.date.year for one in now} == {year}
     assert date(2024, 12, 25) in {one.date for one in past}
-    assert await ask.market_holidays(1950) == ()
+    for unknown in (0, 1950, year + 20):
+        with pytest.raises(InvalidRequest, match=str(unknown)):
+            await ask.market_holidays(unknown)
 
 
 # ---- quotes and indices ----

@@ -66,10 +66,10 @@ async def test_the_chain_as_a_table(environment: dict[str, str]) -> None:
 
 
 async def test_the_trade_tape(environment: dict[str, str]) -> None:
-    shown = await run(environment, "trade_tape.py", "--count", "3")
+    shown = await run(environment, "trade_tape.py", "SPY", "--count", "3")
 
     history, live = shown.split("live:\n")
-    assert history.startswith("O:SPY")
+    assert history.startswith("SPY so far today:")
     assert len([line for line in live.splitlines() if " at " in line]) == 3
 
 

@@ -176,7 +176,7 @@ class ClientCache:
         *,
         ttl_s: float,
         stale_s: float = 0.0,
-        size: Callable[[T], int] | None = None,
+        size: Callable[[T], int | None] | None = None,
         revalidate: bool = False,
     ) -> T:
         """Return the fresh answer, fetching it once for all who wait. Cancel-safe.
@@ -186,7 +186,8 @@ class ClientCache:
             fetch: What to do without a fresh answer; its failures are raised, not kept.
             ttl_s: How long the answer is fresh; 0 for never: it is joined in flight only.
             stale_s: For how long after that it stands in when `fetch` fails for the moment.
-            size: How many bytes an answer takes; without it it is encoded to find out.
+            size: How many bytes an answer takes, None for one that is not to be kept; without
+                it it is encoded to find out.
             revalidate: Return a stale answer at once and renew it meanwhile.
         """
         if ttl_s + stale_s <= 0:
@@ -202,7 +203,8 @@ class ClientCache:
             value = await fetch()
             if era == self._era:  # else it was begun before a `clear`
                 taken = None if size is None else size(value)
-                self._keep(key, value, ttl_s=ttl_s, stale_s=stale_s, size_bytes=taken)
+                if size is None or taken is not None:
+                    self._keep(key, value, ttl_s=ttl_s, stale_s=stale_s, size_bytes=taken)
             return value
 
         if found is not None and revalidate:

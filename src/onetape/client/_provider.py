@@ -80,7 +80,7 @@ class MassiveDataProvider:
         self._make = partial(
             Connection,
             url=url,
-            credential=credential if isinstance(credential, Secret) else Secret(credential),
+            credential=_secret(credential),
             streams=_asset_classes(streams),
             cache_dir=cache_dir,
             cache_bytes=cache_bytes,
@@ -145,6 +145,9 @@ class MassiveDataProvider:
         """Return a year's holidays and half days; of this year without a number. Kept a day.
 
         Source: `/v1/marketstatus/upcoming`; before today, onetape's exchange calendar.
+
+        Raises:
+            InvalidRequest: neither knows the year.
         """
         return await self._connection.queries.market_holidays(year)
 
@@ -423,6 +426,14 @@ class MassiveDataProvider:
         symbols follows.
         """
         self._connection.watch(normalized(symbols), at_once=at_once)
+
+
+def _secret(credential: str | Secret) -> Secret:
+    if isinstance(credential, Secret):
+        return credential
+    if not credential.strip() or not credential.isprintable():  # it is never repeated
+        raise ConfigInvalid("the credential is empty, or not the line that `onetape keys` printed")
+    return Secret(credential.strip())
 
 
 def _asset_classes(names: Iterable[AssetClass | str]) -> frozenset[AssetClass]:

@@ -4,7 +4,8 @@
     chains 10 s (60 s when closed)   bars 60 s   contracts 15 min   holidays a day
 
 Chains are kept as the vendor gave them, so one that is asked for with other bounds of
-volume, spread or distance from the money is the same answer, selected from anew.
+volume, spread or distance from the money is the same answer, selected from anew. An answer
+that is not whole is given to who asked, and not kept.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -120,7 +121,7 @@ class Queries:
             _key("chain", symbol, **chain_params(query)),
             lambda: self._ask.option_chain(symbol, query),
             ttl_s=TTL_S["chain" if is_open else "chain_closed"],
-            size=lambda chain: _CONTRACT_BYTES * (len(chain.contracts) + 1),
+            size=_chain_bytes,
         )
         price = chain.underlying_price
         contracts = query.select(chain.contracts, underlying_price=price)
@@ -164,9 +165,7 @@ class Queries:
 
     def _kept(self, name: str, pages: Pages[Bar], ttl_s: float) -> Pages[Bar]:
         async def collected() -> Rows[Bar]:
-            return await self._fetched(
-                name, pages.collect, ttl_s=ttl_s, size=lambda rows: _BAR_BYTES * (len(rows) + 1)
-            )
+            return await self._fetched(name, pages.collect, ttl_s=ttl_s, size=_bars_bytes)
 
         return pages.through(collected)
 
@@ -180,7 +179,7 @@ class Queries:
         *,
         ttl_s: float,
         stale_s: float = 0.0,
-        size: Callable[[T], int] | None = None,
+        size: Callable[[T], int | None] | None = None,
     ) -> T:
         try:
             return await self._cache.get_or_fetch(
@@ -190,6 +189,14 @@ class Queries:
             if not self._is_over():
                 raise  # it is the gateway that shuts down
             raise NotConnected(DISCONNECTED) from None
+
+
+def _chain_bytes(chain: OptionChain) -> int | None:
+    return None if chain.partial else _CONTRACT_BYTES * (len(chain.contracts) + 1)
+
+
+def _bars_bytes(rows: Rows[Bar]) -> int | None:
+    return None if rows.errors else _BAR_BYTES * (len(rows) + 1)
 
 
 def _is_over(end: Moment, length: BarLength, today: date) -> bool:

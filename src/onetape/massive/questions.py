@@ -100,13 +100,22 @@ class MassiveQuestions:
         return parse.parse_market_status(response.body, **_facts(response))
 
     async def market_holidays(self, year: int) -> Rows[Holiday]:
-        """Return the holidays of a year: `/v1/marketstatus/upcoming`, before today the calendar's."""
+        """Return the holidays of a year: `/v1/marketstatus/upcoming`, before today the calendar's.
+
+        Raises:
+            InvalidRequest: neither knows the year; no holidays would be an invention.
+        """
+        if not date.min.year <= year <= date.max.year:
+            raise InvalidRequest(f"{year} is no year")
         response = await self._asker.get("/v1/marketstatus/upcoming")
         page = parse.parse_holidays(response.body)
         today = calendar.new_york_date(self._clock.now_ns())
         ahead = (one for one in page.rows if one.date.year == year and one.date >= today)
+        known = [*_behind(year, today), *ahead]
+        if not known and not page.faults:
+            raise InvalidRequest(f"nobody tells the holidays of {year}")
         return Rows(
-            [*_behind(year, today), *ahead],
+            known,
             kind=Holiday,
             errors=page.faults,
             simulated=response.simulated,

@@ -391,8 +391,12 @@ def _refused_for(text: str) -> InvalidRequest:
     return InvalidRequest(f"Tradier refused: {_shown(text)}")
 
 
+_WINDOW_S: Final = 61.0
+
+
 def _throttled(reset_ns: int | None, now_ns: int) -> Refusal:
-    wait_s = None if reset_ns is None else max(0.0, (reset_ns - now_ns) / 1e9)
+    # The window is a minute: what is further away is a fault of somebody's clock.
+    wait_s = None if reset_ns is None else min(_WINDOW_S, max(0.0, (reset_ns - now_ns) / 1e9))
     error = UpstreamThrottled("Tradier asks us to wait", retry_after_s=wait_s)
     return Refusal(error, Again.LATER)
 
