@@ -48,20 +48,20 @@ class Bot:
 async def main(symbol: str, timespan: str, count: int) -> None:
     bot = Bot()
     url = os.environ.get("ONETAPE_URL", "http://127.0.0.1:3000")
-    async with MassiveDataProvider(url, os.environ["ONETAPE_KEY"]) as massive:
-        # Subscribed first, so that no bar falls between history and stream.
-        async with massive.subscribe_aggregates(
-            [symbol], timespan=timespan, on_change=bot.changed
-        ) as live:
-            for bar in await massive.get_aggregates(symbol, timespan, lookback=WINDOW):
-                bot.bars.append(bar)
-            print(f"warmed up on {len(bot.bars)} bars")
-            taken = 0
-            while taken < count:
-                bar = await anext(live)
-                if not bot.bars or bar.event_ns > bot.bars[-1].event_ns:
-                    bot.take(bar)
-                    taken += 1
+    async with (
+        MassiveDataProvider(url, os.environ["ONETAPE_KEY"]) as massive,
+        # Subscribed before history is asked for, so that no bar falls between the two.
+        massive.subscribe_aggregates([symbol], timespan=timespan, on_change=bot.changed) as live,
+    ):
+        for bar in await massive.get_aggregates(symbol, timespan, lookback=WINDOW):
+            bot.bars.append(bar)
+        print(f"warmed up on {len(bot.bars)} bars")
+        taken = 0
+        while taken < count:
+            bar = await anext(live)
+            if not bot.bars or bar.event_ns > bot.bars[-1].event_ns:
+                bot.take(bar)
+                taken += 1
 
 
 if __name__ == "__main__":
