@@ -36,7 +36,7 @@ NS = 1_000_000_000
 class Bench:
     """An endpoint whose socket never runs, and what came out of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1:1") -> None:
         self.clock = ManualClock(monotonic=1000.0, now_ns=5_000 * NS)
         self.told: list[StreamNotice] = []
         self.events: list[list[Event]] = []
@@ -48,7 +48,7 @@ class Bench:
             on_state=self.told.append,
             on_refused=self.refuse,
             connect=lambda endpoint: MassiveWebSocket(
-                url="ws://127.0.0.1:1/ws/indices",
+                url=f"ws://{host}/ws/indices",
                 asset=INDICES,
                 credential=str,
                 clock=self.clock,
@@ -273,3 +273,11 @@ def test_the_whole_is_as_its_worst_part_that_somebody_needs(
 
     assert worst([one, other]) == min(needed, key=ORDER.index, default="idle")
     assert worst([]) == "idle"
+
+
+def test_every_event_of_a_delayed_socket_is_marked() -> None:
+    frame = b'[{"ev":"V","val":3988.5,"T":"I:SPX","t":1678220098130}]'
+    for host, delayed in (("delayed.example:1", True), ("127.0.0.1:1", False)):
+        bench = Bench(host)
+        bench.endpoint.take(read(frame))
+        assert [event.delayed for events in bench.events for event in events] == [delayed]

@@ -224,6 +224,13 @@ async def test_an_upgrade_says_when_the_vendor_is_simulated() -> None:
         assert client.response.headers["X-Onetape-Simulated"] == "true"
 
 
+async def test_an_upgrade_says_when_the_data_are_delayed() -> None:
+    async with a_house(delayed=True) as house, connect(house.url + "/options") as client:
+        assert client.response is not None
+        assert client.response.headers["X-Onetape-Delayed"] == "true"
+        assert "X-Onetape-Simulated" not in client.response.headers
+
+
 async def test_a_full_house_asks_to_come_back_later() -> None:
     """W-46: counted against the clients, not the upstreams."""
     async with a_house(max_clients=1) as house, connect(house.url + "/options"):

@@ -33,6 +33,7 @@ from onetape.timeframes import BarLength, Timespan
 
 NOW_NS = 1_764_000_000_000_000_000
 SPY_CALL = "O:SPY251219C00670000"
+MINUTE = BarLength(1, Timespan.MINUTE)
 
 # ---- bars ----
 
@@ -393,3 +394,14 @@ def test_the_door_has_every_name() -> None:
         "parse_snapshots",
         "parse_stocks",
     }
+
+
+def test_what_a_delayed_plan_answers_is_marked() -> None:
+    """The vendor says so of the page, not of its rows."""
+    page = b'{"status":"%b","results":[%b]}'
+    bar = b'{"o":1.0,"h":2.0,"l":1.0,"c":2.0,"v":5.0,"t":1700000000000}'
+    trade = b'{"price":1.0,"size":2,"sip_timestamp":1700000000000000000}'
+    for status, delayed in ((b"DELAYED", True), (b"OK", False)):
+        bars = parse_bars(page % (status, bar), "SPY", MINUTE, received_ns=1)
+        trades = parse_trades(page % (status, trade), "SPY", received_ns=1)
+        assert [row.delayed for row in (*bars.rows, *trades.rows)] == [delayed, delayed]

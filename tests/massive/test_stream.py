@@ -29,7 +29,7 @@ from onetape.massive.notices import (
     TopicsFailed,
     TopicsLive,
 )
-from onetape.massive.stream import MassiveWebSocket
+from onetape.massive.stream import MassiveWebSocket, is_delayed
 from onetape.massive.wire_stream import (
     Batch,
     Split,
@@ -286,6 +286,24 @@ async def test_the_answer_to_the_upgrade_says_whether_the_vendor_is_a_simulator(
         assert not rig.socket.simulated
         await rig.until(lambda: rig.of(TopicsLive))
         assert rig.socket.simulated is simulated
+
+
+async def test_the_answer_to_the_upgrade_says_whether_the_data_are_delayed() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.log_in("X-Onetape-Delayed: true")
+        await peer.obey()
+
+    async with rigged(script) as rig:
+        assert not rig.socket.delayed
+        await rig.until(lambda: rig.of(TopicsLive))
+        assert rig.socket.delayed
+        assert not rig.socket.simulated
+
+
+def test_the_vendors_hosts_for_delayed_plans_are_known_by_their_names() -> None:
+    assert is_delayed("wss://delayed.massive.com/options")
+    assert is_delayed("wss://delayed-business.massive.com/stocks")
+    assert not is_delayed("wss://socket.massive.com/delayed")
 
 
 async def test_a_renewed_credential_is_shown_on_the_live_connection() -> None:

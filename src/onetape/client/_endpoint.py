@@ -215,6 +215,8 @@ class Endpoint:
         """The hot path: one call for the events of a frame."""
         received_ns = self._clock.now_ns()
         events = batch.models(received_ns=received_ns, simulated=self.socket.simulated)
+        if self.socket.delayed:  # nobody trades on these, so they may cost more
+            events = [msgspec.structs.replace(event, delayed=True) for event in events]
         self._undecodable += batch.undecodable
         self._unmodelled += len(batch.wires) - len(events)
         if events:

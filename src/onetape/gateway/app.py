@@ -44,7 +44,7 @@ from onetape.gateway.telemetry import Telemetry, TelemetryPolicy
 from onetape.massive import notices
 from onetape.massive.notices import FeedPolicy, Notice
 from onetape.massive.rest import MassiveREST, RestPolicy
-from onetape.massive.stream import MassiveWebSocket
+from onetape.massive.stream import MassiveWebSocket, is_delayed
 from onetape.massive.wire_rest import TTL, Endpoint, Ttl
 from onetape.model import AssetClass
 
@@ -270,6 +270,7 @@ class Gateway:
                 web_origins=gateway.web_origins,
                 trusted_proxies=gateway.trusted_proxies,
                 simulated=self._simulated,
+                delayed=is_delayed(self._config.massive.socket_url),
                 session=SessionPolicy(
                     auth_timeout_s=gateway.auth_timeout_s,
                     ping_interval_s=upstream.ping_interval_s,

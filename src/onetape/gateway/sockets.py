@@ -145,6 +145,7 @@ class DoorPolicy(NamedTuple):
     web_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     simulated: bool = False  # the vendor is: every upgrade says so
+    delayed: bool = False  # its data are: the same
     session: SessionPolicy = SessionPolicy()
 
 
@@ -228,6 +229,8 @@ class Door:
         principal, response = None, WSUpgradeResponse.create_101_response()
         if self._policy.simulated:
             response.headers["X-Onetape-Simulated"] = "true"
+        if self._policy.delayed:
+            response.headers["X-Onetape-Delayed"] = "true"
         if is_ours:
             offered = [
                 name.strip()

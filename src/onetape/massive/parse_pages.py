@@ -51,6 +51,10 @@ class Page(NamedTuple, Generic[T]):
     """The vendor's address of the next page; none after the last one."""
 
 
+DELAYED: Final = "DELAYED"
+"""What the vendor says of a page or a quote that is fifteen minutes old."""
+
+
 class Wire(NamedTuple, Generic[W]):
     """A page as the vendor wrote it."""
 
@@ -58,6 +62,8 @@ class Wire(NamedTuple, Generic[W]):
     faults: list[SymbolFault]
     next_url: str | None
     ticker: str | None
+    delayed: bool = False
+    """The page says that its data are, as those of a delayed plan do."""
 
 
 class Envelope(msgspec.Struct, Generic[W], gc=False):
@@ -142,7 +148,7 @@ class Reader(Generic[W]):
         rows = page.results if page.results is not None else page.tickers
         if rows is None and (rows := page.values) is None and not may_be_bare:
             _check_empty(page)
-        return Wire(rows or [], [], page.next_url, page.ticker)
+        return Wire(rows or [], [], page.next_url, page.ticker, page.status == DELAYED)
 
     def _read_loosely(self, body: bytes, symbol: str) -> Wire[W]:
         page = _decode_loosely(body)
@@ -150,7 +156,7 @@ class Reader(Generic[W]):
         raw = next((bytes(one) for one in raws if bytes(one) != b"null"), b"null")
         if raw.startswith(b"{"):
             row = decode(self._row, raw)
-            return Wire([row], [], page.next_url, None)
+            return Wire([row], [], page.next_url, None, page.status == DELAYED)
         if not raw.startswith(b"["):
             _check_empty(page)
             raise UpstreamGarbled("the vendor's answer has no array of rows")
@@ -161,7 +167,7 @@ class Reader(Generic[W]):
                 rows.append(self._row.decode(one))
             except UNREADABLE as error:
                 faults.append(garbled(_name_of(one) or symbol, str(error)))
-        return Wire(rows, faults, page.next_url, _ticker_of(page))
+        return Wire(rows, faults, page.next_url, _ticker_of(page), page.status == DELAYED)
 
 
 def _decode_loosely(body: bytes) -> _Loose:

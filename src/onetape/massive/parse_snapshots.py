@@ -28,6 +28,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 
 from onetape.massive.parse_pages import (
+    DELAYED,
     PROVIDER,
     Code,
     Envelope,
@@ -44,8 +45,6 @@ from onetape.model import ContractType, Greeks, OptionContract, OptionSnapshot, 
 from onetape.provenance import Source
 from onetape.rows import SymbolFault
 from onetape.symbols import underlying_of
-
-DELAYED: Final = "DELAYED"
 
 MARKET_STATUSES: Final = {
     "open": "open",

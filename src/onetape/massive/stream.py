@@ -62,6 +62,7 @@ logger: Final = logging.getLogger("onetape.massive.stream")
 _HAPPY_EYEBALLS_S: Final = 0.25
 _TURN_S: Final = 0.001
 _SIMULATED: Final = "X-Onetape-Simulated"
+_DELAYED: Final = "X-Onetape-Delayed"
 _T = TypeVar("_T")
 
 
@@ -100,6 +101,7 @@ class MassiveWebSocket:
         self._on_notice = on_notice
         self._feed = Feed(policy, credential=credential, read=read if on_batch else split)
         self._is_simulated = False
+        self._is_delayed = self._is_always_delayed = is_delayed(url)
         self._connection: _Connection | None = None
         self._dials: list[int] = []  # generations `run` has to connect
         self._dialled = 0  # the last of them
@@ -153,6 +155,11 @@ class MassiveWebSocket:
     def simulated(self) -> bool:
         """Whether the vendor is a simulator: the upgrade to this connection, or the last, said so."""
         return self._is_simulated
+
+    @property
+    def delayed(self) -> bool:
+        """Whether the vendor's data are: its host is a delayed one, or the upgrade said so."""
+        return self._is_delayed
 
     def failure(self, topic: Topic) -> str | None:
         """Return why a wanted topic is not carried; None when it did not fail."""
@@ -258,7 +265,8 @@ class MassiveWebSocket:
     def opened(self, connection: "_Connection", headers: Mapping[str, str]) -> None:
         """The upgrade succeeded; the headers are those of its answer."""
         self._connection = connection
-        self._is_simulated = headers.get(_SIMULATED, "").lower() == "true"
+        self._is_simulated = _says(headers, _SIMULATED)
+        self._is_delayed = self._is_always_delayed or _says(headers, _DELAYED)
         self._feed.opened(connection.generation, self._clock.monotonic())
         self.pump()
 
@@ -495,3 +503,12 @@ _LEVELS: Final[dict[type, int]] = {
     Evicted: logging.ERROR,
     AuthFailed: logging.ERROR,
 }
+
+
+def is_delayed(url: str) -> bool:
+    """Tell whether a WebSocket of the vendor's is one for delayed plans: their hosts say so."""
+    return (urlsplit(url).hostname or "").startswith("delayed")
+
+
+def _says(headers: Mapping[str, str], name: str) -> bool:
+    return headers.get(name, "").lower() == "true"
