@@ -267,7 +267,8 @@ class TradierStreams:
             one.symbols = frozenset(payload.symbols) - {NOTHING}
             one.kinds = frozenset(payload.filter or KINDS)
             known = one.heard
-            pairs = ((name, kind) for name in one.symbols for kind in _RESENT if kind in one.kinds)
+            names = [name for name in payload.symbols if name in one.symbols]
+            pairs = ((name, kind) for name in names for kind in _RESENT if kind in one.kinds)
             one.heard = {pair: known.get(pair, now) for pair in pairs}
             self._demand = None
 
