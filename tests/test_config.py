@@ -383,6 +383,19 @@ def test_plain_http_to_another_host_is_for_those_who_ask_for_it() -> None:
     assert config.massive.base_url == "http://sim:3100"
 
 
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [
+        ("MASSIVE_BASE_URL", "http://vendor.example"),
+        ("TRADIER_SOCKET_URL", "ws://vendor.example/v1"),
+        ("ONETAPE_URL", "http://gateway.example:3000"),
+    ],
+)
+def test_no_key_travels_to_another_host_in_the_clear(variable: str, address: str) -> None:
+    with pytest.raises(ConfigInvalid, match=f"{variable}.*in the clear"):
+        load({variable: address})
+
+
 @given(st.sampled_from(VARIABLES), st.text(max_size=40))
 def test_any_text_in_any_variable_is_a_value_or_our_error(variable: str, text: str) -> None:
     try:

@@ -57,6 +57,7 @@ __all__ = [
     "UpstreamConfig",
     "check_environment",
     "describe",
+    "in_the_clear",
     "load",
 ]
 
@@ -281,17 +282,32 @@ def _derive(reading: _Reading, state_dir: Path) -> None:
                 reading.values[variable] = value
 
 
+_CARRY_KEYS: Final = (
+    "MASSIVE_BASE_URL",
+    "MASSIVE_SOCKET_URL",
+    "TRADIER_BASE_URL",
+    "TRADIER_SOCKET_URL",
+    "ONETAPE_URL",
+)
+
+
 def _plain_urls(values: Mapping[str, Any]) -> Iterator[_Problem]:
     if values["ONETAPE_ALLOW_PLAIN_HTTP"]:
         return
-    for variable in ("MASSIVE_BASE_URL", "MASSIVE_SOCKET_URL", "TRADIER_BASE_URL"):
-        url = urlsplit(cast("str", values[variable]))
-        if url.scheme in ("http", "ws") and not _is_loopback(url.hostname or ""):
-            message = (
-                f"expected {url.scheme}s://, for a key would travel in the clear; plain only "
-                "to this host, or with ONETAPE_ALLOW_PLAIN_HTTP=true"
-            )
+    for variable in _CARRY_KEYS:
+        if message := in_the_clear(cast("str", values[variable])):
             yield _Problem(variable, message)
+
+
+def in_the_clear(address: str) -> str | None:
+    """Return what is wrong with an address that a key would travel to unencrypted."""
+    url = urlsplit(address)
+    if url.scheme not in ("http", "ws") or _is_loopback(url.hostname or ""):
+        return None
+    return (
+        f"expected {url.scheme}s://, for a key would travel in the clear; plain only "
+        "to this host, or with ONETAPE_ALLOW_PLAIN_HTTP=true"
+    )
 
 
 def _is_loopback(host: str) -> bool:

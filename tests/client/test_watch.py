@@ -18,7 +18,7 @@ from onetape.client._watch import (
     provided,
     providing,
 )
-from onetape.errors import NotConnected, OnetapeError, UpstreamDown
+from onetape.errors import InvalidRequest, NotConnected, OnetapeError, UpstreamDown
 from onetape.model import IndexSnapshot, OptionChain, Quote, Trade
 from onetape.rows import Rows
 from onetape.testing import ManualClock, until
@@ -41,6 +41,7 @@ class Said:
         self.readers: dict[Key, list[tuple[Subscription[Any], Callable[[Any], object]]]] = {}
         self.opened: list[Key] = []
         self.asked = 0
+        self.refused: str | None = None
         self.answers: dict[str, asyncio.Future[OptionChain]] = {}
 
     def subscribe_quotes(
@@ -69,6 +70,8 @@ class Said:
     ) -> Subscription[Any]:
         assert callback is not None
         keys = [Key(kind, symbol) for symbol in symbols or ()]
+        if any(key.symbol == self.refused for key in keys):
+            raise InvalidRequest("refused")
         self.opened += keys
         subscription: Subscription[Any] = Subscription(keys, callback=callback)
         subscription.bind(self, tuple(keys), lambda _: pytest.fail("no task is needed"))
@@ -123,6 +126,41 @@ async def test_a_change_of_the_board_subscribes_only_the_difference() -> None:
         assert said.read == {"B", "C"}
         assert "A" not in board
         assert board.symbols == ("B", "C")
+
+
+async def test_a_symbol_that_is_refused_leaves_nothing_open_behind_the_board() -> None:
+    said = Said()
+    said.refused = "C"
+    board = QuoteBoard(said, ["A", "B"])
+    with pytest.raises(InvalidRequest):
+        async with board:
+            board.watch(["B", "D", "C"])
+    assert not said.read
+
+
+async def test_a_board_that_cannot_be_opened_leaves_nothing_open() -> None:
+    said = Said()
+    said.refused = "B"
+    with pytest.raises(InvalidRequest):
+        async with QuoteBoard(said, ["A", "B"]):
+            raise AssertionError
+    assert not said.read
+
+
+async def test_a_callback_on_a_chain_that_raises_does_not_end_the_watch(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    said = Said()
+
+    def fail(_: watch.ChainState) -> None:
+        raise ValueError("mine")
+
+    async with ChainWatch(said, on_change=fail) as chains:
+        chains.watch("SPY")
+        await until(lambda: "SPY" in said.answers)
+        assert chains.state.loading
+
+    assert {line.message for line in caplog.records} == {"watch.callback_failed"}
 
 
 async def test_the_answer_for_an_old_question_is_dropped() -> None:

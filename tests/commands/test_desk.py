@@ -49,9 +49,9 @@ def test_an_address_on_the_command_line_wins_over_the_setting(
     settings: pytest.MonkeyPatch,
 ) -> None:
     settings.setenv("ONETAPE_KEY", CANARY)
-    settings.setenv("ONETAPE_URL", "http://desk.example:1/")
+    settings.setenv("ONETAPE_URL", "https://desk.example:1/")
 
-    assert desk_of(DEFAULTS).url == "http://desk.example:1"
+    assert desk_of(DEFAULTS).url == "https://desk.example:1"
     assert desk_of(Common(url="http://127.0.0.1:2/")).url == "http://127.0.0.1:2"
     assert CANARY not in repr(desk_of(DEFAULTS))
 
@@ -68,6 +68,15 @@ def test_an_address_that_is_none_is_refused_and_not_repeated(
     with pytest.raises(ConfigInvalid, match=r"^--url: the gateway's address is http") as raised:
         desk_of(Common(url=url))
     assert CANARY not in str(raised.value)
+
+
+def test_a_key_is_not_sent_to_another_host_in_the_clear(settings: pytest.MonkeyPatch) -> None:
+    settings.setenv("ONETAPE_KEY", CANARY)
+
+    with pytest.raises(ConfigInvalid, match=r"--url.*in the clear"):
+        desk_of(Common(url="http://desk.example:3000"))
+    settings.setenv("ONETAPE_ALLOW_PLAIN_HTTP", "true")
+    assert desk_of(Common(url="http://desk.example:3000")).url == "http://desk.example:3000"
 
 
 def test_two_outputs_at_one_time_are_refused(settings: pytest.MonkeyPatch) -> None:

@@ -359,7 +359,7 @@ class MassiveDataProvider:
 
         Raises:
             NotConnected: not between `connect` and `disconnect`.
-            InvalidRequest: a symbol that has no quotes, or no shape that we know.
+            InvalidRequest: no symbol, one that has no quotes, or one of no shape that we know.
         """
         keys = () if symbols is None else _keys(Kind.QUOTE, symbols)
         subscription = Subscription(keys, callback=callback, on_change=on_change, overflow=overflow)
@@ -460,4 +460,7 @@ _BARS: Final = {
 
 
 def _keys(kind: Kind, symbols: Iterable[str]) -> tuple[Key, ...]:
-    return tuple(Key(kind, symbol) for symbol in normalized(symbols))
+    keys = tuple(Key(kind, symbol) for symbol in normalized(symbols))
+    if not keys:  # nothing would ever come
+        raise InvalidRequest("name at least one symbol")
+    return keys

@@ -12,6 +12,7 @@ not known is None. `providing` and `provided` hand one client to code that is fa
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
@@ -26,6 +27,8 @@ from onetape.massive.questions import normalized
 from onetape.model import IndexSnapshot, OptionChain, Quote, Trade
 from onetape.rows import Rows
 from onetape.symbols import normalize_symbol
+
+logger: Final = logging.getLogger("onetape.client.watch")
 
 TAPE_TRADES: Final = 100
 """How many prints a tape keeps."""
@@ -110,7 +113,11 @@ class QuoteBoard(Mapping[str, Quote]):
         self._latest: dict[str, Quote] = {}
 
     async def __aenter__(self) -> Self:
-        self.watch(self._first)
+        try:
+            self.watch(self._first)
+        except BaseException:
+            self.watch(())
+            raise
         return self
 
     async def __aexit__(
@@ -132,10 +139,10 @@ class QuoteBoard(Mapping[str, Quote]):
         for symbol in self._open.keys() - set(wanted):
             self._open.pop(symbol).close()
             self._latest.pop(symbol, None)
-        subscribe = self._massive.subscribe_quotes
-        self._open = {
-            symbol: self._open.get(symbol) or subscribe([symbol], self._take) for symbol in wanted
-        }
+        for symbol in wanted:  # one by one: when one is refused, the others are still ours
+            if symbol not in self._open:
+                self._open[symbol] = self._massive.subscribe_quotes([symbol], self._take)
+        self._open = {symbol: self._open[symbol] for symbol in wanted}
 
     def __getitem__(self, symbol: str) -> Quote:
         return self._latest[symbol]
@@ -214,7 +221,10 @@ class ChainWatch:
 
     def _tell(self, state: ChainState) -> None:
         self.state = state
-        self._on_change(state)
+        try:
+            self._on_change(state)
+        except Exception:  # a reader's own fault must not end the watch
+            logger.exception("watch.callback_failed")
 
 
 class OptionTape:

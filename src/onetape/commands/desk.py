@@ -204,7 +204,8 @@ def desk_of(common: Common) -> Desk:
     """
     if common.json and common.csv:
         raise InvalidRequest("--json and --csv are two outputs: choose one")
-    client = settings.load().client
+    config = settings.load()
+    client = config.client
     if client.key is None:
         raise ConfigInvalid(
             f"ONETAPE_KEY is not set: {_MAKE_ONE}; put it into the environment or .env."
@@ -215,6 +216,8 @@ def desk_of(common: Common) -> Desk:
         url = root_of(common.url or client.url)
     except ConfigInvalid as error:  # which does not repeat it: it may hold a credential
         raise ConfigInvalid(f"--url: {error}") from None
+    if not config.massive.allow_plain_http and (wrong := settings.in_the_clear(url)):
+        raise ConfigInvalid(f"--url: {wrong}")
     return Desk(url, client.key, output, SystemClock(), Screen(sys.stdout))
 
 
