@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src/onetape"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 DECLARATIONS = {"__init__.py", "__main__.py", "model.py", "clock.py", "_sessions.py"}
-PROTOCOLS = PACKAGE / "providers.py"
+PROTOCOLS = PACKAGE / "providers" / "interfaces.py"
 """What has no behaviour of its own, or is generated."""
 
 each_source = pytest.mark.parametrize(

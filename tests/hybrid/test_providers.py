@@ -48,7 +48,7 @@ from onetape.model import (
     ProviderHealth,
     Quote,
 )
-from onetape.providers import (
+from onetape.providers.interfaces import (
     BrokerDataProvider,
     Handle,
     IndicesDataProvider,

@@ -14,7 +14,7 @@ from onetape.core.handover import Rhythm
 from onetape.errors import InvalidRequest, UpstreamDown
 from onetape.hybrid.relay import Answered, Kind, Relay
 from onetape.hybrid.verdicts import GOOD, Verdict, Why
-from onetape.providers import Handle
+from onetape.providers.interfaces import Handle
 
 PRIMARY, SECONDARY = Route.PRIMARY, Route.SECONDARY
 

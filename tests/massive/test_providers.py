@@ -38,10 +38,10 @@ from onetape.model import (
     Topic,
     Trade,
 )
-from onetape.providers import Handle
+from onetape.providers.interfaces import Handle
+from onetape.providers.vendor import ProviderPolicy
 from onetape.testing import ManualClock, until
 from onetape.timeframes import bar_length
-from onetape.vendor import ProviderPolicy
 
 P = TypeVar("P", bound=AbstractAsyncContextManager[Any])
 Row = dict[str, Any]

@@ -28,13 +28,14 @@ from onetape.massive.rest import MassiveREST, RestPolicy
 from onetape.massive.stream import MassiveWebSocket
 from onetape.massive.wire_stream import Batch, split_topic
 from onetape.model import AssetClass, Bar, Quote, Topic, Trade
-from onetape.providers import (
+from onetape.providers.interfaces import (
     BrokerDataProvider,
     DataProvider,
     Handle,
     IndicesDataProvider,
     OptionsDataProvider,
 )
+from onetape.providers.vendor import ProviderPolicy
 from onetape.secret import Secret
 from onetape.simulator.app import Simulator, SimulatorSettings
 from onetape.simulator.faults import (
@@ -56,7 +57,6 @@ from onetape.tradier.providers import (
 from onetape.tradier.readers import StreamReaders
 from onetape.tradier.rest import TradierPolicy, TradierREST
 from onetape.tradier.stream import TradierWebSocket
-from onetape.vendor import ProviderPolicy
 
 T = TypeVar("T")
 Event = Quote | Trade | Bar

@@ -23,7 +23,11 @@ from onetape.model import (
     ProviderHealth,
     Quote,
 )
-from onetape.providers import BrokerDataProvider, IndicesDataProvider, OptionsDataProvider
+from onetape.providers.interfaces import (
+    BrokerDataProvider,
+    IndicesDataProvider,
+    OptionsDataProvider,
+)
 from onetape.rows import Rows
 from onetape.testing import until
 from onetape.timeframes import bar_length

@@ -17,10 +17,10 @@ from onetape.errors import (
     UpstreamTimeout,
 )
 from onetape.model import ContractType
+from onetape.providers.vendor import ProviderPolicy, Vendor
 from onetape.tradier.chains import ChainLimits, Chains, Gathered, Lives
 from onetape.tradier.questions import TradierQuestions
 from onetape.tradier.wire_rest import Again, Ask, Refusal
-from onetape.vendor import ProviderPolicy, Vendor
 
 QUOTES, CHAINS = "/markets/quotes", "/markets/options/chains"
 EXPIRATIONS, LOOKUP = "/markets/options/expirations", "/markets/options/lookup"

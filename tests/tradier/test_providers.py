@@ -32,6 +32,7 @@ from onetape.massive.providers import MassiveOptionsProvider
 from onetape.massive.rest import MassiveREST, RestPolicy
 from onetape.model import ContractType, IndexSnapshot, OptionChain, OptionSnapshot, Quote
 from onetape.provenance import Source
+from onetape.providers.vendor import ProviderPolicy
 from onetape.secret import Secret
 from onetape.simulator.faults import EmptyAnswer, Fail, FailureKind, Shape, TradierRule
 from onetape.testing import until
@@ -45,7 +46,6 @@ from onetape.tradier.providers import (
 )
 from onetape.tradier.rest import TradierPolicy, TradierREST
 from onetape.tradier.wire_rest import Again, Ask, Refusal
-from onetape.vendor import ProviderPolicy
 
 CALL, PUT = ContractType.CALL, ContractType.PUT
 CHAINS = "/v1/markets/options/chains"

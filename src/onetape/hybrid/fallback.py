@@ -32,8 +32,8 @@ from onetape.flights import Flights
 from onetape.hybrid.seats import Attempt, HybridPolicy, Outcome, Question, Seat
 from onetape.hybrid.verdicts import WORDS, Why, is_absent, why_of
 from onetape.model import ProviderHealth
-from onetape.provider_health import is_failure
-from onetape.providers import DataProvider
+from onetape.providers.health import is_failure
+from onetape.providers.interfaces import DataProvider
 
 P = TypeVar("P", bound=DataProvider)
 A = TypeVar("A")

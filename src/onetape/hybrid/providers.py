@@ -59,17 +59,17 @@ from onetape.model import (
     ProviderHealth,
     Quote,
 )
-from onetape.providers import (
+from onetape.providers.interfaces import (
     BrokerDataProvider,
     DataProvider,
     Handle,
     IndicesDataProvider,
     OptionsDataProvider,
 )
+from onetape.providers.vendor import options_trade, stocks_trade
 from onetape.rows import Rows, SymbolFault
 from onetape.symbols import normalize_symbol
 from onetape.timeframes import BarLength, Moment
-from onetape.vendor import options_trade, stocks_trade
 
 P = TypeVar("P", bound=DataProvider)
 A = TypeVar("A")

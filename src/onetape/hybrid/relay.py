@@ -19,7 +19,7 @@ from onetape.core.choice import Route
 from onetape.core.handover import Feeding, Handover, Rhythm
 from onetape.errors import OnetapeError
 from onetape.hybrid.verdicts import Verdict
-from onetape.providers import Handle
+from onetape.providers.interfaces import Handle
 
 T = TypeVar("T")
 

@@ -28,8 +28,8 @@ from onetape.errors import (
 )
 from onetape.hybrid.verdicts import GOOD, WORDS, Verdict, Why, is_absent, why_of
 from onetape.model import ProviderHealth
-from onetape.provider_health import HealthMeter, as_failure, is_failure
-from onetape.providers import DataProvider
+from onetape.providers.health import HealthMeter, as_failure, is_failure
+from onetape.providers.interfaces import DataProvider
 
 P = TypeVar("P", bound=DataProvider)
 A = TypeVar("A")

@@ -26,7 +26,6 @@ from onetape import calendar
 from onetape.analytics import indicators
 from onetape.chain_query import ChainQuery
 from onetape.clock import Clock
-from onetape.contract_lookup import candidates
 from onetape.errors import (
     ContractNotFound,
     DataProviderError,
@@ -34,9 +33,6 @@ from onetape.errors import (
     NotFound,
     UpstreamGarbled,
 )
-from onetape.following import Cadence
-from onetape.live_chain import LiveChain
-from onetape.live_quote import EquityView, IndexView
 from onetape.massive.batches import all_of
 from onetape.massive.questions import (
     PROVIDER,
@@ -57,16 +53,12 @@ from onetape.model import (
     Quote,
     Timeframe,
 )
-from onetape.providers import Handle, LiveFeed
-from onetape.quality.candles import judge_bars
-from onetape.quality.chains import judge_chain
-from onetape.quality.contracts import judge_contract
-from onetape.quality.indices import judge_index
-from onetape.quality.quotes import judge_quotes
-from onetape.rows import Rows, SymbolFault
-from onetape.symbols import normalize_symbol
-from onetape.timeframes import BarLength, Moment
-from onetape.vendor import (
+from onetape.providers.contract_lookup import candidates
+from onetape.providers.following import Cadence
+from onetape.providers.interfaces import Handle, LiveFeed
+from onetape.providers.live_chain import LiveChain
+from onetape.providers.live_quote import EquityView, IndexView
+from onetape.providers.vendor import (
     BAR_BYTES,
     ProviderPolicy,
     Vendor,
@@ -75,6 +67,14 @@ from onetape.vendor import (
     options_trade,
     stocks_trade,
 )
+from onetape.quality.candles import judge_bars
+from onetape.quality.chains import judge_chain
+from onetape.quality.contracts import judge_contract
+from onetape.quality.indices import judge_index
+from onetape.quality.quotes import judge_quotes
+from onetape.rows import Rows, SymbolFault
+from onetape.symbols import normalize_symbol
+from onetape.timeframes import BarLength, Moment
 
 T = TypeVar("T")
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from onetape.clock import Clock
+from onetape.providers.vendor import ProviderPolicy
 from onetape.settings import TradierConfig
 from onetape.tradier.notices import TradierFeedPolicy
 from onetape.tradier.providers import (
@@ -28,7 +29,6 @@ from onetape.tradier.providers import (
 from onetape.tradier.readers import StreamReaders
 from onetape.tradier.rest import SANDBOX, TradierPolicy, TradierREST
 from onetape.tradier.stream import TradierWebSocket
-from onetape.vendor import ProviderPolicy
 
 P = TypeVar("P", TradierOptionsProvider, TradierBrokerProvider, TradierIndicesProvider)
 

@@ -39,7 +39,6 @@ import msgspec
 from onetape.analytics import indicators
 from onetape.chain_query import ChainQuery
 from onetape.clock import Clock
-from onetape.contract_lookup import candidates, roots_of
 from onetape.errors import (
     ContractNotFound,
     DataProviderError,
@@ -49,9 +48,6 @@ from onetape.errors import (
     TradierApiError,
     UpstreamGarbled,
 )
-from onetape.following import Cadence
-from onetape.live_chain import LiveChain
-from onetape.live_quote import EquityView, IndexView
 from onetape.massive.batches import all_of
 from onetape.massive.questions import normalized
 from onetape.model import (
@@ -67,7 +63,20 @@ from onetape.model import (
     Timeframe,
 )
 from onetape.provenance import Reason
-from onetape.providers import Handle, LiveFeed
+from onetape.providers.contract_lookup import candidates, roots_of
+from onetape.providers.following import Cadence
+from onetape.providers.interfaces import Handle, LiveFeed
+from onetape.providers.live_chain import LiveChain
+from onetape.providers.live_quote import EquityView, IndexView
+from onetape.providers.vendor import (
+    BAR_BYTES,
+    ProviderPolicy,
+    Vendor,
+    VendorStatistics,
+    chain_bytes,
+    options_trade,
+    stocks_trade,
+)
 from onetape.quality.candles import judge_bars
 from onetape.quality.chains import judge_chain
 from onetape.quality.contracts import judge_contract
@@ -82,15 +91,6 @@ from onetape.tradier.chains import ChainLimits, Chains, Lives
 from onetape.tradier.questions import Answer, Asker, Quotes, Statistics, TradierQuestions
 from onetape.tradier.shapes import PROVIDER
 from onetape.tradier.wire_rest import Ask, Refusal
-from onetape.vendor import (
-    BAR_BYTES,
-    ProviderPolicy,
-    Vendor,
-    VendorStatistics,
-    chain_bytes,
-    options_trade,
-    stocks_trade,
-)
 
 T = TypeVar("T")
 P = TypeVar("P", bound="_TradierProvider")

@@ -18,7 +18,7 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 from onetape.clock import Clock
 from onetape.errors import OnetapeError
 from onetape.model import Bar, Quote, Topic, Trade
-from onetape.providers import Handle, LiveFeed
+from onetape.providers.interfaces import Handle, LiveFeed
 
 T = TypeVar("T")
 

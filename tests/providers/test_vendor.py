@@ -17,11 +17,17 @@ from onetape.errors import (
     TradierApiError,
     UpstreamDown,
 )
-from onetape.following import Cadence
-from onetape.live_quote import EquityView
 from onetape.model import OptionChain, Quote
+from onetape.providers.following import Cadence
+from onetape.providers.live_quote import EquityView
+from onetape.providers.vendor import (
+    ProviderPolicy,
+    Vendor,
+    chain_bytes,
+    options_trade,
+    stocks_trade,
+)
 from onetape.testing import ManualClock, until
-from onetape.vendor import ProviderPolicy, Vendor, chain_bytes, options_trade, stocks_trade
 
 MONDAY_NOON = 1_764_003_600_000_000_000  # 2025-11-24 12:00 in New York
 SECOND = 1_000_000_000

@@ -12,7 +12,7 @@ from onetape.errors import (
     UpstreamDown,
     UpstreamThrottled,
 )
-from onetape.provider_health import UNHEALTHY_AFTER, HealthMeter, as_failure, is_failure, status_of
+from onetape.providers.health import UNHEALTHY_AFTER, HealthMeter, as_failure, is_failure, status_of
 
 
 def failing(meter: HealthMeter, times: int) -> None:

@@ -16,8 +16,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from onetape.following import Event
 from onetape.model import AssetClass, Bar, IndexSnapshot, Quote, Trade
+from onetape.providers.following import Event
 from onetape.quality.indices import judge_index
 from onetape.quality.quotes import judge_quote
 from onetape.symbols import topic

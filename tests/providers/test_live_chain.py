@@ -8,7 +8,6 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from onetape.chain_query import ChainQuery
-from onetape.live_chain import LiveChain
 from onetape.model import (
     Bar,
     ContractType,
@@ -20,6 +19,7 @@ from onetape.model import (
     Trade,
 )
 from onetape.provenance import Source
+from onetape.providers.live_chain import LiveChain
 from onetape.quality.chains import judge_chain
 
 NOW_NS = 1_764_000_000_000_000_000  # 2025-11-24

@@ -18,10 +18,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from onetape.chain_query import ChainQuery
-from onetape.following import Event
-from onetape.live_quote import LiveQuote, is_representative, last_price
 from onetape.model import AssetClass, Bar, OptionChain, OptionSnapshot, Quote, Topic, Trade
 from onetape.provenance import Source
+from onetape.providers.following import Event
+from onetape.providers.live_quote import LiveQuote, is_representative, last_price
 from onetape.quality.contracts import contract_reasons, with_verdict
 from onetape.quality.quotes import both_ageings
 from onetape.quality.rules import moment

@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from onetape.live_quote import EquityView, IndexView, LiveQuote, is_representative
 from onetape.model import Bar, IndexSnapshot, Quote, Timeframe, Trade
 from onetape.provenance import Source
+from onetape.providers.live_quote import EquityView, IndexView, LiveQuote, is_representative
 
 NOW_NS = 1_764_000_000_000_000_000
 

@@ -22,10 +22,10 @@ from onetape.clock import Clock
 from onetape.core.cache import Cache, CacheStatistics, Freshness
 from onetape.errors import DataProviderError, InvalidRequest, NotConnected, OnetapeError
 from onetape.flights import Flights, FlightsStatistics
-from onetape.following import Cadence, Follower, View
 from onetape.model import OptionChain, ProviderHealth
-from onetape.provider_health import HealthMeter, as_failure, is_failure
-from onetape.providers import Handle, LiveFeed
+from onetape.providers.following import Cadence, Follower, View
+from onetape.providers.health import HealthMeter, as_failure, is_failure
+from onetape.providers.interfaces import Handle, LiveFeed
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ import pytest
 
 from onetape.clock import SystemClock
 from onetape.errors import InvalidTopic, UpstreamDown
-from onetape.following import Cadence, Event, Follower
 from onetape.model import Quote, Topic
-from onetape.providers import LiveFeed
+from onetape.providers.following import Cadence, Event, Follower
+from onetape.providers.interfaces import LiveFeed
 from onetape.testing import until
 
 Q, T = Topic("Q.SPY"), Topic("T.SPY")

@@ -2,9 +2,9 @@ from datetime import date
 
 import pytest
 
-from onetape.contract_lookup import candidates, roots_of
 from onetape.errors import InvalidRequest, InvalidSymbol
 from onetape.model import ContractType
+from onetape.providers.contract_lookup import candidates, roots_of
 
 DAY = date(2025, 12, 19)
 
