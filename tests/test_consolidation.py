@@ -67,7 +67,7 @@ def chain(*quotes_ns: int, **fields: Any) -> OptionChain:
 
 def view(*symbols: str, **policy: Any) -> Consolidation:
     made = Consolidation(msgspec.convert({"indices": (), **policy}, HubPolicy))
-    made.watch(symbols)
+    made.watch(made.keys_of(symbols))
     return made
 
 
@@ -88,7 +88,7 @@ def test_a_change_of_the_watchlist_is_a_difference_and_what_is_removed_is_gone()
     made = view("SPY")
     made.offer(SPY, quote(), 1.0)
 
-    changed = made.watch(["AAPL"])
+    changed = made.watch(made.keys_of(["AAPL"]))
 
     assert changed == Changed(
         added=(Key(Kind.EQUITY, "AAPL"), Key(Kind.CHAIN, "AAPL")), removed=(SPY, CHAIN)
@@ -255,7 +255,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(symbols=st.sets(symbols))
     def watch(self, symbols: set[str]) -> None:
-        self.view.watch(sorted(symbols))
+        self.view.watch(self.view.keys_of(sorted(symbols)))
         self.watched = symbols
         for gone in ({*self.newest} | {*self.told}) - symbols:
             self.newest.pop(gone, None)

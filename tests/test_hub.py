@@ -9,16 +9,9 @@ import msgspec
 import pytest
 
 from onetape.chain_query import ChainQuery
-from onetape.consolidation import HubPolicy, Kind
-from onetape.errors import ConfigInvalid, InvalidSymbol, OnetapeError, UpstreamDown
-from onetape.hub import (
-    MarketDataHub,
-    Providers,
-    close_global_hub,
-    create_and_initialize_hub,
-    get_global_hub,
-    global_hub,
-)
+from onetape.consolidation import HubPolicy, Key, Kind
+from onetape.errors import InvalidSymbol, OnetapeError, TooManyTopics, UpstreamDown
+from onetape.hub import MarketDataHub, Providers
 from onetape.model import (
     Bar,
     ContractType,
@@ -33,7 +26,7 @@ from onetape.model import (
 )
 from onetape.provenance import Quality, Source
 from onetape.rows import Rows, SymbolFault
-from onetape.testing import ManualClock, until
+from onetape.testing import ManualClock
 from onetape.timeframes import BarLength, Moment
 
 
@@ -59,6 +52,7 @@ class Script:
         self.price = 100.0
         self.error: OnetapeError | None = None
         self.asked: list[str] = []
+        self.queries: list[ChainQuery] = []  # of the chains asked for
         self.hold: asyncio.Event | None = None
         self.open: dict[str, Handle] = {}
         self.closed = 0
@@ -89,6 +83,7 @@ class Script:
         underlying: str,
         query: ChainQuery = ChainQuery(),  # noqa: B008 - frozen
     ) -> OptionChain:
+        self.queries.append(query)
         await self._answer(f"chain:{underlying}")
         return self.chain(underlying)
 
@@ -191,8 +186,9 @@ class Stage:
         self.script = Script(self.clock)
         self.beat = Beat(self.clock)
         chosen = {"watchlist": ("SPY",), "indices": ("I:SPX",), **policy}
+        self.providers = Providers(self.script, self.script, self.script)
         self.hub = MarketDataHub(
-            Providers(self.script, self.script, self.script),
+            self.providers,
             msgspec.convert(chosen, HubPolicy),
             clock=self.clock,
             sleep=self.beat.sleep,
@@ -446,38 +442,99 @@ async def test_a_provider_that_breaks_is_a_failed_poll(
     assert "hub.poll_failed" in [line.message for line in caplog.records]
 
 
-async def test_one_hub_serves_a_whole_program() -> None:
-    """R239, W-64: concurrent calls make one, another policy is an error."""
-    stage = Stage()
-    providers = Providers(stage.script, stage.script, stage.script)
-    policy = HubPolicy(watchlist=("SPY",))
-    assert global_hub() is None
-    others = running()
-
-    hubs = await asyncio.gather(*(get_global_hub(providers, policy) for _ in range(5)))
-
-    assert len({id(hub) for hub in hubs}) == 1
-    assert global_hub() is hubs[0]
-    with pytest.raises(ConfigInvalid, match="another policy"):
-        await get_global_hub(providers, HubPolicy())
-    assert running() > others
-    await asyncio.create_task(close_global_hub())  # noqa: TID251 - from another task
-    await close_global_hub()
-    assert global_hub() is None
-    await until(lambda: running() <= others)
+def parts(hub: MarketDataHub) -> int:
+    return hub.metrics().view.watched
 
 
-async def test_a_hub_without_a_block_is_closed_by_whoever_owns_it() -> None:
-    stage, others = Stage(), running()
-    providers = Providers(stage.script, stage.script, stage.script)
-    owned = await create_and_initialize_hub(
-        providers, HubPolicy(watchlist=("SPY",)), clock=stage.clock
-    )
-    assert owned.hub.get_equity("SPY") is not None
-    await owned.close()
-    await owned.close()
-    assert running() <= others
+async def test_a_part_is_watched_for_as_long_as_somebody_wants_it(stage: Stage) -> None:
+    """R236: beside the watchlist, by handles; the last one to go lets the part go."""
+    hub, script = stage.hub, stage.script
+    script.asked.clear()
+    first = hub.watch([Key(Kind.EQUITY, "aapl")])
+    second = hub.watch([Key(Kind.EQUITY, "AAPL"), Key(Kind.EQUITY, "SPY")])
+    await stage.beat.pass_s(0.1)
+    assert script.asked == ["quotes:AAPL"]  # at once, and only what is new
+    assert hub.get_equity("AAPL") is not None
 
+    first.close()
+    first.close()
+    assert hub.get_equity("AAPL") is not None
+    second.close()
+    assert hub.why(Kind.EQUITY, "AAPL") == "not watched"
+    assert script.open["equity:AAPL"].is_closed
+    assert hub.get_equity("SPY") is not None  # the watchlist wants it still
+
+
+async def test_a_chain_that_is_wanted_is_asked_for_around_its_price(stage: Stage) -> None:
+    stage.script.asked.clear()
+    handle = stage.hub.watch([Key(Kind.CHAIN, "SPX")])  # which has its price already
+    other = stage.hub.watch([Key(Kind.CHAIN, "AAPL")])
+    await stage.beat.pass_s(0.2)
+
+    assert stage.script.asked == ["chain:I:SPX", "quotes:AAPL", "chain:AAPL"]
+    bounds = [one.query for one in (stage.script.open["chain:AAPL"],) if one.query is not None]
+    assert [(one.min_strike, one.max_strike) for one in bounds] == [(96.0, 104.0)]
+    other.close()
+    handle.close()
+    assert parts(stage.hub) == 3
+
+
+async def test_a_chain_whose_price_cannot_be_had_is_bounded_all_the_same() -> None:
+    stage = Stage(watchlist=(), indices=())
+    async with stage.hub as hub:
+        hub.watch([Key(Kind.CHAIN, "GONE")])
+        await stage.beat.pass_s(0.1)
+
+        assert hub.why(Kind.EQUITY, "GONE") == "upstream_forbidden"
+        assert [query.around for query in stage.script.queries] == [25]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        Key(Kind.EQUITY, "I:SPX"),
+        Key(Kind.INDEX, "SPY"),
+        Key(Kind.CHAIN, "O:SPY251219C00650000"),
+        Key(Kind.FLOW, "*"),
+    ],
+)
+async def test_a_part_that_a_symbol_does_not_have_is_refused(stage: Stage, key: Key) -> None:
     with pytest.raises(InvalidSymbol):
-        await create_and_initialize_hub(providers, HubPolicy(watchlist=("*",)))
-    assert running() <= others
+        stage.hub.watch([Key(Kind.EQUITY, "AAPL"), key])
+    assert parts(stage.hub) == 3
+
+
+async def test_there_are_no_more_parts_than_the_policy_has_places_for() -> None:
+    stage = Stage(watchlist=(), indices=(), max_watched=2)
+    async with stage.hub as hub:
+        chain = hub.watch([Key(Kind.CHAIN, "AAPL")])
+        hub.watch([Key(Kind.EQUITY, "AAPL")])
+        with pytest.raises(TooManyTopics):
+            hub.watch([Key(Kind.EQUITY, "QQQ")])
+        chain.close()
+        hub.watch([Key(Kind.EQUITY, "QQQ")])
+        assert parts(hub) == 2
+
+
+async def test_a_handle_that_outlives_the_hub_closes_quietly() -> None:
+    stage = Stage()
+    async with stage.hub as hub:
+        handle = hub.watch([Key(Kind.FLOW, "SPY")])
+    handle.close()
+
+
+async def test_hours_of_another_market_are_the_callers_to_say() -> None:
+    """A simulated market may never close; then nothing is asked at the pace of a closed one."""
+    for is_open, polls in ((True, 12), (False, 2)):
+        stage = Stage(streaming=False, closed_s=30.0)
+        stage.hub = MarketDataHub(
+            stage.providers,
+            stage.hub.policy,
+            clock=stage.clock,
+            sleep=stage.beat.sleep,
+            is_open=lambda _, now=is_open: now,
+        )
+        async with stage.hub:
+            stage.script.asked.clear()
+            await stage.beat.pass_s(60.5)
+        assert stage.script.asked.count("quotes:SPY") == polls

@@ -11,7 +11,7 @@ changed since the last flush: of each key the latest only.
 A key that is heard from is not asked: polling is for what is not streamed, or fell silent.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, NamedTuple, TypeVar
@@ -53,6 +53,12 @@ class Key(NamedTuple):
     symbol: str
 
 
+def price_key(symbol: str) -> Key:
+    """Return the part that has the price of a stock or an index."""
+    is_index = asset_class(symbol) is AssetClass.INDICES
+    return Key(Kind.INDEX if is_index else Kind.EQUITY, symbol)
+
+
 class HubPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is watched, and how often it is looked at when it is not streamed."""
 
@@ -66,6 +72,7 @@ class HubPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     streaming: bool = True
     flow: bool = False
     max_pending: Annotated[int, Meta(gt=0)] = 1_000  # keys that may wait for one reader
+    max_watched: Annotated[int, Meta(gt=0)] = 500  # parts; each costs the vendor's requests
     chain_days: Annotated[int, Meta(gt=0)] = 10  # of a watched chain: expirations within
     chain_width: Annotated[float, Meta(gt=0, le=1)] = 0.04  # and strikes within 4 % of the price
 
@@ -136,9 +143,9 @@ class Consolidation:
 
     # what is watched
 
-    def watch(self, symbols: Iterable[str]) -> Changed:
-        """Watch these symbols, and the policy's indices; forget the others."""
-        wanted = dict.fromkeys(self._keys_of(symbols))
+    def watch(self, keys: Iterable[Key]) -> Changed:
+        """Watch exactly these; forget the others."""
+        wanted = dict.fromkeys(keys)
         removed = tuple(key for key in self._entries if key not in wanted)
         added = tuple(key for key in wanted if key not in self._entries)
         for key in removed:
@@ -153,10 +160,10 @@ class Consolidation:
         """What is watched."""
         return tuple(self._entries)
 
-    def _keys_of(self, symbols: Iterable[str]) -> Iterable[Key]:
+    def keys_of(self, symbols: Iterable[str]) -> Iterator[Key]:
+        """Return the parts of a watchlist's symbols, and the policy's indices."""
         for symbol in symbols:
-            is_index = asset_class(symbol) is AssetClass.INDICES
-            yield Key(Kind.INDEX if is_index else Kind.EQUITY, symbol)
+            yield price_key(symbol)
             yield Key(Kind.CHAIN, symbol)
             if self._policy.flow:
                 yield Key(Kind.FLOW, symbol)

@@ -13,13 +13,15 @@ else notices. Leaving the block leaves nothing running.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
+import msgspec
+
 from onetape import calendar
-from onetape.calendar import Session
 from onetape.chain_query import ChainQuery
 from onetape.clock import Clock, SystemClock
 from onetape.consolidation import (
@@ -30,10 +32,12 @@ from onetape.consolidation import (
     Key,
     Kind,
     Part,
+    price_key,
 )
-from onetape.errors import ConfigInvalid, InvalidRequest, OnetapeError
+from onetape.errors import InvalidSymbol, OnetapeError, TooManyTopics
 from onetape.hub_reader import Reader
 from onetape.model import (
+    AssetClass,
     Flow,
     IndexSnapshot,
     MarketDataSnapshot,
@@ -48,11 +52,15 @@ from onetape.providers.interfaces import (
     IndicesDataProvider,
     OptionsDataProvider,
 )
-from onetape.symbols import normalize_symbol
+from onetape.providers.vendor import stocks_trade
+from onetape.symbols import asset_class, normalize_symbol
 
 logger: Final = logging.getLogger("onetape.hub")
 
 T = TypeVar("T", MarketDataTick, MarketDataSnapshot)
+
+_AROUND: Final = 25
+"""Strikes on either side of the money, of a chain whose price is not known."""
 
 POLL_DEADLINE_S: Final = 30.0
 """How long one poll may take; the next round does not wait for it."""
@@ -91,6 +99,7 @@ class MarketDataHub:
         policy: What is watched, and how often.
         clock: The time.
         sleep: How the loops wait.
+        is_open: Whether anything trades at an instant; by default the calendar's word.
     """
 
     def __init__(
@@ -100,13 +109,17 @@ class MarketDataHub:
         *,
         clock: Clock | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        is_open: Callable[[int], bool] = stocks_trade,
     ) -> None:
         self._providers = providers
         self.policy = policy or HubPolicy()
         self._clock = clock or SystemClock()
         self._sleep = sleep
         self._view = Consolidation(self.policy)
+        self._is_open = is_open
         self._watched: tuple[str, ...] = ()
+        self._demand: Counter[Key] = Counter()  # what handles want, and how many of them
+        self._is_running = False
         self._handles: dict[Key, Handle] = {}
         self._ticks: dict[int, Reader[MarketDataTick]] = {}
         self._snapshots: dict[int, Reader[MarketDataSnapshot]] = {}
@@ -129,10 +142,13 @@ class MarketDataHub:
         await self._tasks.__aenter__()
         try:
             self.update_watchlist(self.policy.watchlist)
-            await self._first_round()
+            self._rounds += 1
+            await self._ask_in_order(self._due())
+            self._publish()
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
+        self._is_running = True
         self._start(self._flushing())
         self._start(self._polling())
         return self
@@ -143,6 +159,7 @@ class MarketDataHub:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._is_running = False
         for reader in (*self._ticks.values(), *self._snapshots.values()):
             reader.close()
         for handle in self._handles.values():
@@ -168,17 +185,44 @@ class MarketDataHub:
         Raises:
             InvalidSymbol: one has no shape that we know; nothing changes.
         """
-        watched = tuple(dict.fromkeys(map(normalize_symbol, symbols)))
-        changed = self._view.watch(watched)
-        self._watched = watched
+        self._watched = tuple(dict.fromkeys(map(normalize_symbol, symbols)))
+        return self._rewatch()
+
+    def watch(self, keys: Iterable[Key]) -> Handle:
+        """Watch parts beside the watchlist until the handle is closed; ask for them at once.
+
+        A chain is asked for around its underlying's price, which is watched with it.
+
+        Raises:
+            InvalidSymbol: a symbol has no shape that we know, or no such part.
+            TooManyTopics: more than `max_watched` parts; nothing changes.
+        """
+        wanted = frozenset(_with_prices(map(_checked, keys)))
+        if len(wanted.union(self._view.keys)) > self.policy.max_watched:
+            raise TooManyTopics(f"all {self.policy.max_watched} places of the hub are taken")
+        self._demand.update(wanted)
+        self._rewatch()
+        return _Demand(wanted, self._unwatch)
+
+    def _unwatch(self, keys: frozenset[Key]) -> None:
+        self._demand.subtract(keys)
+        self._demand = +self._demand
+        if self._is_running:
+            self._rewatch()
+
+    def _rewatch(self) -> Changed:
+        """Bring what is watched in line with the watchlist and the handles."""
+        changed = self._view.watch((*self._view.keys_of(self._watched), *self._demand))
         for key in changed.removed:
             if (handle := self._handles.pop(key, None)) is not None:
                 handle.close()
-        for key in changed.removed:
-            self._centres.pop(key.symbol, None)
+            if key.kind is Kind.CHAIN:
+                self._centres.pop(key.symbol, None)
         for key in changed.added:
             if self.policy.streaming and key.kind is not Kind.CHAIN:  # a chain needs its price
                 self._stream(key)
+        if changed.added and self._is_running:
+            self._start(self._ask_in_order(self._due()))
         self._dirty.set()
         return changed
 
@@ -342,20 +386,17 @@ class MarketDataHub:
             if key.kind is Kind.CHAIN and self.policy.streaming:
                 self._follow(key)
 
-    async def _first_round(self) -> None:
-        """Ask for everything and wait: prices first, for chains are asked for around them."""
-        self._rounds += 1
-        due = self._due()
+    async def _ask_in_order(self, due: Sequence[Key]) -> None:
+        """Ask and wait: prices first, for chains are asked for around them."""
         for keys in (
             [key for key in due if key.kind is not Kind.CHAIN],
             [key for key in due if key.kind is Kind.CHAIN],
         ):
             if tasks := self._ask(keys):
                 await asyncio.wait(tasks)
-        self._publish()
 
     def _due(self) -> list[Key]:
-        is_open = _market_is_open(self._clock.now_ns())
+        is_open = self._is_open(self._clock.now_ns())
         due = self._view.due(self._clock.monotonic(), market_open=is_open)
         return [key for key in due if key not in self._asking]
 
@@ -419,13 +460,20 @@ class MarketDataHub:
     def _chain_query(self, key: Key) -> ChainQuery:
         """Bound a chain to what is looked at: soon, and near the money."""
         today = calendar.new_york_date(self._clock.now_ns())
-        price = self._price_of(key.symbol)
-        width = None if price is None else price * self.policy.chain_width
-        return ChainQuery(
+        query = ChainQuery(
             first_expiration=today,
             last_expiration=today + timedelta(days=self.policy.chain_days),
-            min_strike=None if price is None or width is None else round(price - width, 2),
-            max_strike=None if price is None or width is None else round(price + width, 2),
+            around=_AROUND,
+        )
+        price = self._price_of(key.symbol)
+        if price is None:
+            return query
+        width = price * self.policy.chain_width
+        return msgspec.structs.replace(
+            query,
+            around=None,
+            min_strike=round(price - width, 2),
+            max_strike=round(price + width, 2),
         )
 
     def _price_of(self, symbol: str) -> float | None:
@@ -444,92 +492,35 @@ class MarketDataHub:
         return task
 
 
-def _market_is_open(now_ns: int) -> bool:
-    try:
-        return calendar.session_of(now_ns) is not Session.CLOSED
-    except InvalidRequest:  # outside of the calendar
-        return True
+class _Demand:
+    """What one handle of `watch` wants."""
+
+    __slots__ = ("_is_closed", "_keys", "_release")
+
+    def __init__(self, keys: frozenset[Key], release: Callable[[frozenset[Key]], None]) -> None:
+        self._is_closed = False
+        self._keys = keys
+        self._release = release
+
+    def close(self) -> None:
+        """Want it no more."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._release(self._keys)
 
 
-async def create_and_initialize_hub(
-    providers: Providers, policy: HubPolicy | None = None, *, clock: Clock | None = None
-) -> "OwnedHub":
-    """Make a hub that needs no block: it has asked for everything once, and runs until closed.
-
-    Raises:
-        InvalidSymbol: the policy watches what is no symbol; nothing was asked.
-    """
-    owned = OwnedHub(MarketDataHub(providers, policy, clock=clock))
-    await owned.start()
-    return owned
+def _checked(key: Key) -> Key:
+    symbol = normalize_symbol(key.symbol)
+    is_price = key.kind in {Kind.EQUITY, Kind.INDEX}
+    if asset_class(symbol) is AssetClass.OPTIONS or (
+        is_price and price_key(symbol) != (key.kind, symbol)
+    ):
+        raise InvalidSymbol(f"{symbol} has no {key.kind}")
+    return Key(key.kind, symbol)
 
 
-class OwnedHub:
-    """A hub and the task that holds its block, so that any task may close it."""
-
-    def __init__(self, hub: MarketDataHub) -> None:
-        self.hub = hub
-        self._stop = asyncio.Event()
-        self._life: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Open the hub; return when its first round is over."""
-        loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
-        # Without a parent: who closes the hub is its owner.
-        self._life = loop.create_task(self._live(ready))
-        try:
-            await ready
-        except BaseException:
-            self._life.cancel()
-            await asyncio.wait([self._life])
-            raise
-
-    async def close(self) -> None:
-        """Close the hub; return when nothing of it runs. Idempotent."""
-        self._stop.set()
-        if self._life is not None:
-            await self._life
-
-    async def _live(self, ready: "asyncio.Future[None]") -> None:
-        try:
-            async with self.hub:
-                ready.set_result(None)
-                await self._stop.wait()
-        except Exception as error:
-            if ready.done():
-                raise
-            ready.set_exception(error)
-        finally:
-            ready.cancel()  # no-op when done
-
-
-_global: list[OwnedHub] = []  # none, or the one
-_turn: Final = asyncio.Lock()
-
-
-def global_hub() -> MarketDataHub | None:
-    """Return the program's one hub; None before `get_global_hub` made it."""
-    return _global[0].hub if _global else None
-
-
-async def get_global_hub(providers: Providers, policy: HubPolicy | None = None) -> MarketDataHub:
-    """Return the program's one hub, making it if there is none.
-
-    Raises:
-        ConfigInvalid: there is one already, with another policy.
-    """
-    async with _turn:
-        if not _global:
-            _global.append(await create_and_initialize_hub(providers, policy))
-        hub = _global[0].hub
-        if policy is not None and policy != hub.policy:
-            raise ConfigInvalid("the global hub runs with another policy: close it first")
-        return hub
-
-
-async def close_global_hub() -> None:
-    """Close the program's one hub, if there is one."""
-    async with _turn:
-        while _global:
-            await _global.pop().close()
+def _with_prices(keys: Iterable[Key]) -> Iterator[Key]:
+    for key in keys:
+        yield key
+        if key.kind is Kind.CHAIN:
+            yield price_key(key.symbol)

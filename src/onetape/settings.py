@@ -456,6 +456,14 @@ class HubConfig(_Section, frozen=True, kw_only=True):
             "ONETAPE_REFRESH_S", "Seconds between two looks at what is watched and not streamed."
         ),
     ] = 5.0
+    max_watched: Annotated[
+        int,
+        Meta(ge=1, le=10_000),
+        Setting(
+            "ONETAPE_MAX_WATCHED",
+            "Chains, quotes, indices and flows that clients may have watched at one time.",
+        ),
+    ] = 500
 
 
 class ClientConfig(_Section, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import date
 from types import TracebackType
-from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypedDict, TypeVar
 
 import msgspec
 
@@ -503,6 +503,7 @@ def create_data_providers(
     *,
     clock: Clock | None = None,
     policy: HybridPolicy | None = None,
+    is_open: Callable[[int], bool] | None = None,
 ) -> DataProviders:
     """Put the hybrids together; enter each, or all with `opened`, before use.
 
@@ -512,6 +513,8 @@ def create_data_providers(
             if it has any, are asked when Massive's fail.
         clock: The time.
         policy: When the other is asked, and for how long.
+        is_open: Whether the market is open at an instant; by default the calendar's word,
+            for each provider its own.
 
     Raises:
         InvalidRequest: Massive's indices are missing.
@@ -519,10 +522,11 @@ def create_data_providers(
     if massive.indices is None:
         raise InvalidRequest("Massive is the provider of indices: pass it")
     options, broker, indices = (None, None, None) if tradier is None else tradier
+    how: _How = {"clock": clock, "policy": policy, "is_open": is_open}
     return DataProviders(
-        options=HybridOptionsProvider(massive.options, options, clock=clock, policy=policy),
-        indices=HybridIndicesProvider(massive.indices, indices, clock=clock, policy=policy),
-        broker=HybridBrokerProvider(massive.broker, broker, clock=clock, policy=policy),
+        options=HybridOptionsProvider(massive.options, options, **how),
+        indices=HybridIndicesProvider(massive.indices, indices, **how),
+        broker=HybridBrokerProvider(massive.broker, broker, **how),
     )
 
 
@@ -542,6 +546,14 @@ async def opened(
 
 
 # private
+
+
+class _How(TypedDict):
+    """What all hybrids are made with."""
+
+    clock: Clock | None
+    policy: HybridPolicy | None
+    is_open: Callable[[int], bool] | None
 
 
 def _normalized(symbols: Iterable[str]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import msgspec
 from onetape.clock import Clock
 from onetape.providers.vendor import ProviderPolicy
 from onetape.settings import TradierConfig
+from onetape.tradier.feed import market_is_open
 from onetape.tradier.notices import TradierFeedPolicy
 from onetape.tradier.providers import (
     TradierBrokerProvider,
@@ -42,7 +43,7 @@ class TradierProviders(NamedTuple):
 
 
 @asynccontextmanager
-async def connected(
+async def connected(  # noqa: PLR0913 - called once, by who puts things together; all by name
     config: TradierConfig,
     *,
     clock: Clock,
@@ -50,6 +51,7 @@ async def connected(
     habits: TradierHabits | None = None,
     sandbox: bool | None = None,
     simulated: bool = False,
+    is_open: Callable[[int], bool] | None = None,
 ) -> AsyncGenerator[TradierProviders | None]:
     """Make the providers of one token, with their requests and their stream; None without one.
 
@@ -62,6 +64,8 @@ async def connected(
         habits: What is particular to Tradier; `delayed` is the sandbox's to say.
         sandbox: Whether it is Tradier's sandbox; None for what the address says.
         simulated: Whether a simulator is at the other end.
+        is_open: Whether the market is open at an instant; by default the calendar's word,
+            for each provider its own.
     """
     token = config.access_token
     if token is None:
@@ -87,13 +91,16 @@ async def connected(
                 on_events=readers.take,
                 on_notice=readers.hear,
                 simulated=simulated,
+                is_open=is_open or market_is_open,
             )
             readers.connect(stream.want)
             await stack.enter_async_context(_beside(stream.run()))
         own = msgspec.structs.replace(habits or TradierHabits(), delayed=is_late)
 
         def made(kind: Callable[..., P]) -> P:
-            return kind(asker=rest, clock=clock, feed=readers, policy=policy, habits=own)
+            return kind(
+                asker=rest, clock=clock, feed=readers, policy=policy, habits=own, is_open=is_open
+            )
 
         yield TradierProviders(
             made(TradierOptionsProvider), made(TradierBrokerProvider), made(TradierIndicesProvider)
