@@ -1,10 +1,17 @@
-"""`python -m bench [fanout latency rest memory client]`: run and print."""
+"""`python -m bench [fanout latency rest memory client data]`: run and print."""
 
 import sys
 
-from bench import client, fanout, latency, memory, rest
+from bench import client, data, fanout, latency, memory, rest
 
-ALL = {"fanout": fanout, "latency": latency, "rest": rest, "memory": memory, "client": client}
+ALL = {
+    "fanout": fanout,
+    "latency": latency,
+    "rest": rest,
+    "memory": memory,
+    "client": client,
+    "data": data,
+}
 
 
 if __name__ == "__main__":

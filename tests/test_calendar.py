@@ -274,3 +274,23 @@ def test_the_date_in_new_york_is_known_in_any_year() -> None:
 
 def test_microseconds_of_an_instant_are_kept() -> None:
     assert instant_ns(WEDNESDAY, time(9, 30, 0, 1)) - at(WEDNESDAY, "09:30") == 1_000
+
+
+MONDAY_NOON = calendar.instant_ns(date(2025, 11, 24), time(12))
+HOUR = 3_600 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("at_ns", "options", "stocks"),
+    [
+        (MONDAY_NOON, True, True),
+        (MONDAY_NOON - 3 * HOUR, False, True),  # 09:00
+        (MONDAY_NOON + 4 * HOUR, True, True),  # 16:00
+        (MONDAY_NOON + 4 * HOUR + 900 * SECOND, False, True),  # 16:15
+        (MONDAY_NOON + 9 * HOUR, False, False),
+        (MONDAY_NOON - 24 * HOUR, False, False),  # Sunday
+        (0, True, True),  # long before the calendar begins
+    ],
+)
+def test_what_trades_when(at_ns: int, *, options: bool, stocks: bool) -> None:
+    assert (calendar.options_trade(at_ns), calendar.stocks_trade(at_ns)) == (options, stocks)

@@ -167,6 +167,34 @@ def test_the_last_good_value_stays_and_is_marked() -> None:
     assert made.why(SPY) is None
 
 
+def test_the_mark_goes_and_that_is_told_though_the_value_is_the_same() -> None:
+    made = view("SPY")
+    made.offer(SPY, quote(), 1.0)
+    made.fail(SPY, "upstream_down")
+    made.flush(1)
+
+    assert made.offer(SPY, quote(), 2.0)
+    (tick,) = made.flush(2)
+
+    assert tick.equity == quote()
+    assert not made.offer(SPY, quote(), 3.0)
+    assert made.flush(3) == []
+
+
+def test_another_reason_for_the_mark_is_told() -> None:
+    made = view("SPY")
+    made.offer(SPY, quote(), 1.0)
+    made.fail(SPY, "upstream_down")
+    made.flush(1)
+
+    made.fail(SPY, "upstream_timeout")
+    (tick,) = made.flush(2)
+
+    assert tick.equity is not None
+    assert tick.equity.quality is not None
+    assert [one.detail for one in tick.equity.quality.reasons] == ["upstream_timeout"]
+
+
 def test_a_value_that_never_came_is_none_with_a_reason() -> None:
     """R235: before data and after a failure."""
     made = view("SPY")

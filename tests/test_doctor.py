@@ -291,6 +291,146 @@ async def test_rest_and_stream_down_at_once_point_at_the_credentials(tmp_path: P
     assert results["gateway stocks"][0].verdict == "fault"
 
 
+# what it shows of the market
+
+MONDAY_MS = 1_764_000_000_000  # 11:00 in New York
+SATURDAY_MS = MONDAY_MS - 2 * 86_400_000
+WELL = {"watched": 6, "known": 6, "failed": 0, "last_update_age_s": 1.5, "confidence": 90}
+
+
+async def told(state_dir: Path, **facts: object) -> dict[str, list[Result]]:
+    """What the doctor makes of a gateway's health."""
+    known = {"version": "1", "simulated": True, "reasons": (), "timestamp": MONDAY_MS}
+    health = {**known, **facts}
+    async with program(http(200, msgspec.json.encode(health))) as port:
+        return await ask(env_in(state_dir, PORT=str(port), ONETAPE_REFRESH_S="7"))
+
+
+def provider(name: str, data: str = "options", *, errors: int = 0) -> dict[str, object]:
+    is_healthy = errors < 3
+    return {
+        "data": data,
+        "provider": name,
+        "healthy": is_healthy,
+        "status": "ok" if is_healthy else "failing",
+        "consecutive_errors": errors,
+        "last_failure": "MASSIVE_API_ERROR: the vendor's words" if errors else None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("facts", "verdict", "message", "advice"),
+    [
+        (WELL, "ok", "6 of 6 parts of the market are at hand", None),
+        ({"watched": 0}, "note", "watches nothing by itself", "ONETAPE_WATCHLIST"),
+        ({"watched": 6, "failed": 6}, "fault", "none is known", "ONETAPE_WATCHLIST"),
+        (
+            {**WELL, "last_update_age_s": 31.0},
+            "fault",
+            "the newest of its data came 31 s ago",
+            "poll every 7 s: check ONETAPE_REFRESH_S",
+        ),
+        ({**WELL, "confidence": 49}, "note", "score 49 of 100", "wait 7 s for the next look"),
+        ({**WELL, "failed": 2}, "note", "2 of 6 parts could not be renewed", "ONETAPE_WATCHLIST"),
+    ],
+    ids=["well", "nothing watched", "nothing known", "stale", "unsure", "failed"],
+)
+async def test_each_trouble_of_the_view_has_its_hint(
+    tmp_path: Path, facts: dict[str, object], verdict: str, message: str, advice: str | None
+) -> None:
+    """R267: no data, stale data, doubtful data."""
+    (result,) = (await told(tmp_path, hub=facts))["hub"]
+
+    assert result.verdict == verdict
+    assert message in result.message
+    assert (advice or "") in (result.advice or "")
+    assert (advice is None) is (result.advice is None)
+
+
+async def test_while_the_market_is_closed_data_may_be_old(tmp_path: Path) -> None:
+    """R267: nothing new comes then, and nothing is wrong with that."""
+    old = {**WELL, "last_update_age_s": 50_000.0}
+    results = await told(tmp_path, hub=old, timestamp=SATURDAY_MS)
+
+    assert results["hub"][0].verdict == "ok"
+
+
+async def test_several_troubles_are_told_together(tmp_path: Path) -> None:
+    results = await told(
+        tmp_path, hub={**WELL, "last_update_age_s": 99.0, "confidence": 0, "failed": 1}
+    )
+
+    assert [one.verdict for one in results["hub"]] == ["fault", "note", "note"]
+
+
+async def test_all_providers_failing_point_at_the_credentials(tmp_path: Path) -> None:
+    """R267: "both fail"."""
+    healths = [
+        provider("massive", errors=5),
+        provider("tradier", errors=3),
+        provider("massive", "broker"),
+        provider("tradier", "broker"),
+    ]
+    (result,) = (await told(tmp_path, providers=healths))["providers"]
+
+    assert result.verdict == "fault"
+    assert result.message == (
+        "nobody answers for options: massive fails (MASSIVE_API_ERROR, 5 times in a row);"
+        " tradier fails (MASSIVE_API_ERROR, 3 times in a row)"
+    )
+    assert "the vendor's words" not in str(result)
+    assert result.advice is not None
+    assert result.advice.startswith("check MASSIVE_API_KEY and TRADIER_ACCESS_TOKEN")
+    assert "--live" in result.advice
+
+
+async def test_a_provider_that_another_stands_in_for_is_a_note(tmp_path: Path) -> None:
+    healths = [
+        provider("massive", errors=3),
+        provider("tradier"),
+        {**provider("other", errors=9), "enabled": False},
+    ]
+    (result,) = (await told(tmp_path, providers=healths))["providers"]
+
+    assert result.verdict == "note"
+    assert result.message.startswith("for options tradier stands in: massive fails (MASSIVE_API")
+
+
+async def test_the_only_provider_that_fails_is_a_fault(tmp_path: Path) -> None:
+    """Also one that we have no word for, of a later version."""
+    alone = {"provider": "newer", "healthy": False, "status": "failing", "consecutive_errors": 3}
+    (result,) = (await told(tmp_path, providers=[alone]))["providers"]
+
+    assert result.verdict == "fault"
+    assert "nobody answers for market data: newer fails (no answer" in result.message
+    assert "check the credentials of newer" in (result.advice or "")
+
+
+async def test_providers_that_answer_are_well(tmp_path: Path) -> None:
+    healths = [provider("massive"), provider("tradier"), provider("massive", "indices")]
+    (result,) = (await told(tmp_path, providers=healths))["providers"]
+
+    assert (result.verdict, result.message) == ("ok", "nothing is wrong with massive and tradier")
+
+
+ELSE: list[dict[str, object]] = [
+    {},
+    {"hub": 1, "providers": "none"},
+    {"hub": {"watched": "six"}},
+    {"providers": [{"healthy": 7}]},
+]
+
+
+@pytest.mark.parametrize("facts", ELSE, ids=["earlier", "other", "words", "empty"])
+async def test_a_gateway_that_puts_it_otherwise_is_not_judged_by_it(
+    tmp_path: Path, facts: dict[str, object]
+) -> None:
+    results = await told(tmp_path, **facts)
+
+    assert results["gateway"][0].verdict == "ok"
+    assert not {"hub", "providers"} & results.keys()
+
+
 # the vendors
 
 

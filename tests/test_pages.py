@@ -50,6 +50,18 @@ async def test_no_page_is_asked_for_beyond_max_rows() -> None:
     assert (book.turned, book.closed) == (5, 3)
 
 
+async def test_pages_may_be_changed_as_they_are_read() -> None:
+    book = Book([1, 2], [3], [4])
+    changed = pages(book, 3).mapped(lambda page: page._replace(rows=tuple(-n for n in page.rows)))
+
+    rows = await changed
+
+    assert rows == (-1, -2, -3)
+    assert (rows.simulated, list(rows.errors), book.turned) == (True, ["X"], 2)
+    assert [row async for row in changed] == [-1, -2, -3]
+    assert book.closed == 2
+
+
 async def test_leaving_the_loop_closes_the_pages() -> None:
     book = Book([1, 2], [3])
     rows = aiter(pages(book))

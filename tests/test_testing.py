@@ -6,7 +6,7 @@ import pytest
 
 from onetape.gateway.app import Gateway
 from onetape.simulator.app import Simulator
-from onetape.testing import ManualClock, Playground, until
+from onetape.testing import LeapClock, ManualClock, Playground, leaping, until
 
 IMPORTED = (Gateway, Simulator)  # in the loop an import would block
 
@@ -23,6 +23,32 @@ def test_a_manual_clock_moves_only_when_told() -> None:
     clock.advance(1.5)
 
     assert (clock.monotonic(), clock.now_ns()) == (6.5, 1_500_000_007)
+
+
+def test_an_hour_of_timers_takes_a_moment_on_a_leaping_loop() -> None:
+    clock = LeapClock(start_ns=7)
+    rang: list[tuple[float, int]] = []
+
+    @leaping
+    async def an_hour(every_s: float) -> float:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.sleep(3600))
+            for _ in range(3):
+                await asyncio.sleep(every_s)
+                rang.append((clock.monotonic(), clock.now_ns()))
+        return clock.monotonic()
+
+    assert an_hour(0.5) == 3600
+    assert rang == [(0.5, 500_000_007), (1.0, 1_000_000_007), (1.5, 1_500_000_007)]
+
+
+def test_a_leaping_loop_says_so_when_everybody_waits_for_ever() -> None:
+    @leaping
+    async def waiting() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(RuntimeError, match="for ever"):
+        waiting()
 
 
 async def test_until_returns_as_soon_as_it_holds() -> None:

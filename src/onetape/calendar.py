@@ -276,6 +276,26 @@ def _bounds() -> tuple[int, int]:
     return instant_ns(FIRST_DAY, time()), instant_ns(LAST_DAY + _DAY, time())
 
 
+def options_trade(now_ns: int) -> bool:
+    """Tell whether options trade: the regular session, and the quarter of an hour after it.
+
+    Beyond the calendar, yes. Indices are computed at the same hours.
+    """
+    try:
+        day = trading_day(new_york_date(now_ns))
+    except InvalidRequest:
+        return True
+    return day is not None and day.open_ns <= now_ns < day.index_options_close_ns
+
+
+def stocks_trade(now_ns: int) -> bool:
+    """Tell whether stocks trade, before and after hours included; beyond the calendar, yes."""
+    try:
+        return session_of(now_ns) is not Session.CLOSED
+    except InvalidRequest:
+        return True
+
+
 @cache
 def _session_days() -> tuple[date, ...]:
     every = (FIRST_DAY + timedelta(days=n) for n in range((LAST_DAY - FIRST_DAY).days + 1))

@@ -203,8 +203,9 @@ class Consolidation:
             self._outdated += 1
             return False
         entry.heard_at = now
+        was_marked = entry.datum is not None and entry.why is not None
         entry.why, entry.has_failed = None, False
-        if entry.datum == datum:
+        if entry.datum == datum and not was_marked:
             return False
         entry.datum, entry.at_ns = datum, at_ns
         self._accepted += 1
@@ -217,7 +218,7 @@ class Consolidation:
         entry = self._entries.get(key)
         if entry is None:
             return
-        if entry.datum is not None and entry.why is None:
+        if entry.datum is not None and entry.why != why:
             self._changed.setdefault(key)
         entry.why, entry.has_failed = why, True
 

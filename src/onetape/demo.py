@@ -63,7 +63,8 @@ async def running(config: Config, *, write: Write) -> AsyncGenerator[Demo]:
             state_dir = Path(directory.name)
         key = await asyncio.to_thread(_new_key, state_dir)
         stack.push_async_callback(asyncio.to_thread, _revoke, state_dir, key)
-        gateway = await _gateway(stack, _aimed_at(simulator, config, state_dir), write)
+        aimed = _aimed_at(simulator, config, state_dir)
+        gateway = await _gateway(stack, simulator, aimed, write)
         yield Demo(gateway.url, gateway.netloc, key.secret, simulator.url)
 
 
@@ -192,23 +193,33 @@ def _aimed_at(simulator: Simulator, config: Config, state_dir: Path) -> Config:
     massive = MassiveConfig(
         api_key=Secret(simulator.key), base_url=simulator.url, socket_url=simulator.socket_url
     )
-    return msgspec.structs.replace(
-        config, massive=massive, tradier=TradierConfig(), gateway=gateway
+    tradier = TradierConfig(
+        access_token=Secret(simulator.tradier_token),
+        base_url=simulator.tradier_url,
+        socket_url=simulator.tradier_socket_url,
     )
+    return msgspec.structs.replace(config, massive=massive, tradier=tradier, gateway=gateway)
 
 
-async def _gateway(stack: AsyncExitStack, config: Config, write: Write) -> Gateway:
+async def _gateway(
+    stack: AsyncExitStack, simulator: Simulator, config: Config, write: Write
+) -> Gateway:
     chosen = config.gateway
+
+    def made(config: Config) -> Gateway:
+        return Gateway(config, write=write, simulated=True, is_open=simulator.is_open)
+
     with listening("PORT", host=chosen.host, port=chosen.port):
         try:
-            return await stack.enter_async_context(Gateway(config, write=write, simulated=True))
+            return await stack.enter_async_context(made(config))
         except OSError:
             # Whoever named a port wants that one; the default one is as good as any other.
             if _is_named(config, "PORT"):
                 raise
         anywhere = msgspec.structs.replace(chosen, port=0)
-        config = msgspec.structs.replace(config, gateway=anywhere)
-        return await stack.enter_async_context(Gateway(config, write=write, simulated=True))
+        return await stack.enter_async_context(
+            made(msgspec.structs.replace(config, gateway=anywhere))
+        )
 
 
 def _temporary_directory() -> tempfile.TemporaryDirectory[str]:

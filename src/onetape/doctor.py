@@ -7,6 +7,7 @@ from whoever has it.
 """
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import stat
@@ -19,20 +20,28 @@ import aiohttp
 import msgspec
 
 from onetape import config as settings
+from onetape.calendar import stocks_trade
 from onetape.clock import SystemClock
 from onetape.config import Config, Finding, Secret
-from onetape.errors import ConfigInvalid, OnetapeError
+from onetape.errors import UNREADABLE, ConfigInvalid, OnetapeError
 from onetape.gateway.keys import FILE_NAME, KeyStore
 from onetape.massive import notices
 from onetape.massive.notices import FeedPolicy, Notice
 from onetape.massive.rest import MassiveREST, RestPolicy
 from onetape.massive.stream import MassiveWebSocket
-from onetape.model import AssetClass
+from onetape.model import AssetClass, ProviderHealth
 from onetape.ports import trouble
 
 Verdict = Literal["ok", "note", "fault", "skipped"]
 
+STALE_S: Final = 30.0
+"""Data older than that are worth nothing while the market is open."""
+
+UNSURE_BELOW: Final = 50
+"""A score that is no reason to act, and none to worry if it passes."""
+
 _LOCAL_TIMEOUT_S: Final = 2.0
+_MS_NS: Final = 1_000_000
 _MAX_ANSWER_BYTES: Final = 1 << 20
 
 
@@ -163,11 +172,11 @@ async def _gateway(config: Config) -> list[Result]:
     if health is None or not {"version", "simulated", "reasons"} <= health.keys():
         return [_fault("port", why_not, "`onetape serve` will not start until then")]
     sockets = await _json_of(f"{url}/api/ws-health") or {}
-    return list(_described(health, sockets, port=port))
+    return list(_described(health, sockets, port=port, refresh_s=config.hub.refresh_s))
 
 
 def _described(
-    health: Mapping[str, Any], sockets: Mapping[str, Any], *, port: int
+    health: Mapping[str, Any], sockets: Mapping[str, Any], *, port: int, refresh_s: float
 ) -> Iterator[Result]:
     vendor = "the simulated vendor" if health["simulated"] else "the vendor"
     version = health["version"]
@@ -187,6 +196,7 @@ def _described(
         )
     for warning in sockets.get("warnings", []):
         yield _note("gateway", warning, "the upstream's last error is at /api/ws-health")
+    yield from _market(health, refresh_s=refresh_s)
 
 
 _REASONS: Final[Mapping[str, tuple[str, str]]] = {
@@ -213,6 +223,104 @@ def _explained(reason: str, errors: Mapping[str, str | None]) -> Result:
     return _fault(f"gateway {asset}".strip(), message, advice)
 
 
+# what it shows of the market
+
+
+class _Provider(ProviderHealth, frozen=True, kw_only=True):
+    """How a provider does at one kind of data."""
+
+    data: str = ""
+
+
+class _View(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway's health says of its own view of the market."""
+
+    watched: int = 0
+    known: int = 0
+    failed: int = 0
+    last_update_age_s: float | None = None
+    confidence: int | None = None
+
+
+def _market(health: Mapping[str, Any], *, refresh_s: float) -> Iterator[Result]:
+    """Judge the providers and the view, if this gateway tells of them."""
+    with contextlib.suppress(msgspec.ValidationError):  # a later version puts it otherwise
+        yield from _provided(msgspec.convert(health.get("providers", []), list[_Provider]))
+    with contextlib.suppress(msgspec.ValidationError):
+        if "hub" in health:
+            view = msgspec.convert(health["hub"], _View)
+            at_ns = msgspec.convert(health.get("timestamp", 0), int) * _MS_NS
+            yield from _seen(view, refresh_s=refresh_s, is_open=stocks_trade(at_ns))
+
+
+def _provided(healths: list[_Provider]) -> Iterator[Result]:
+    """Name the providers that fail: one after another each kind of data has."""
+    by_data: dict[str, list[_Provider]] = {}
+    for one in healths:
+        if one.enabled:
+            by_data.setdefault(one.data or "market data", []).append(one)
+    lost = {data: ones for data, ones in by_data.items() if not any(one.healthy for one in ones)}
+    for data, ones in by_data.items():
+        failing = [one for one in ones if not one.healthy]
+        if failing and data not in lost:
+            why = "; ".join(map(_failure, failing))
+            other = next(one.provider for one in ones if one.healthy)
+            message = f"for {data} {other} stands in: {why}"
+            yield _note("providers", message, "`onetape doctor --live` asks each vendor itself")
+    if lost:
+        failing = {one.provider: one for ones in lost.values() for one in ones}
+        why = "; ".join(map(_failure, failing.values()))
+        credentials = " and ".join(map(_credential, failing))
+        advice = f"check {credentials}, and the network; `onetape doctor --live` asks the vendors"
+        yield _fault("providers", f"nobody answers for {' and '.join(lost)}: {why}", advice)
+    elif all(one.healthy for ones in by_data.values() for one in ones) and by_data:
+        names = dict.fromkeys(one.provider for ones in by_data.values() for one in ones)
+        yield _ok("providers", f"nothing is wrong with {' and '.join(names)}")
+
+
+_CREDENTIALS: Final[Mapping[str, str]] = {
+    "massive": "MASSIVE_API_KEY",
+    "tradier": "TRADIER_ACCESS_TOKEN",
+}
+
+
+def _credential(provider: str) -> str:
+    return _CREDENTIALS.get(provider, f"the credentials of {provider}")
+
+
+def _failure(one: _Provider) -> str:
+    code = (one.last_failure or "no answer").partition(":")[0]
+    return f"{one.provider} fails ({code}, {one.consecutive_errors} times in a row)"
+
+
+def _seen(view: _View, *, refresh_s: float, is_open: bool) -> Iterator[Result]:
+    if not view.watched:
+        yield _note("hub", "the gateway watches nothing by itself", "name it in ONETAPE_WATCHLIST")
+    elif not view.known:
+        message = f"of {view.watched} parts of the market that it watches none is known"
+        advice = f"check ONETAPE_WATCHLIST and the providers; it asks every {refresh_s:g} s"
+        yield _fault("hub", message, advice)
+    else:
+        well = _ok("hub", f"{view.known} of {view.watched} parts of the market are at hand")
+        yield from [*_doubts(view, refresh_s=refresh_s, is_open=is_open)] or [well]
+
+
+def _doubts(view: _View, *, refresh_s: float, is_open: bool) -> Iterator[Result]:
+    age_s, confidence = view.last_update_age_s, view.confidence
+    if is_open and age_s is not None and age_s > STALE_S:
+        advice = (
+            f"it should poll every {refresh_s:g} s: check ONETAPE_REFRESH_S, the providers,"
+            " and the log for hub.poll_failed"
+        )
+        yield _fault("hub", f"the newest of its data came {age_s:.0f} s ago", advice)
+    if confidence is not None and confidence < UNSURE_BELOW:
+        advice = f"wait {refresh_s:g} s for the next look; `reasons` in each `quality` say why"
+        yield _note("hub", f"its data score {confidence} of 100", advice)
+    if view.failed:
+        message = f"{view.failed} of {view.watched} parts could not be renewed"
+        yield _note("hub", message, "check ONETAPE_WATCHLIST for names that the plan lacks")
+
+
 def _reachable(host: str) -> str:
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound
     return f"[{address}]" if ":" in address else address
@@ -225,7 +333,7 @@ async def _json_of(url: str) -> dict[str, Any] | None:
             while chunk := await answer.content.read(_MAX_ANSWER_BYTES - len(body)):
                 body += chunk
             return msgspec.json.decode(body, type=dict[str, Any])
-    except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
+    except (aiohttp.ClientError, TimeoutError, *UNREADABLE):
         return None
 
 

@@ -47,6 +47,11 @@ meaning. HTTP statuses and close codes are not here; `gateway.replies` owns them
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+import msgspec
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What reading JSON from outside raises; the last where a hundred thousand brackets nest."""
+
 
 class OnetapeError(Exception):
     """Root of the tree: catch this to catch everything we raise on purpose."""

@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 import msgspec
 
 from onetape import calendar
+from onetape.calendar import stocks_trade
 from onetape.chain_query import ChainQuery
 from onetape.clock import Clock, SystemClock
 from onetape.consolidation import (
@@ -52,7 +53,6 @@ from onetape.providers.interfaces import (
     IndicesDataProvider,
     OptionsDataProvider,
 )
-from onetape.providers.vendor import stocks_trade
 from onetape.symbols import asset_class, normalize_symbol
 
 logger: Final = logging.getLogger("onetape.hub")
@@ -109,14 +109,14 @@ class MarketDataHub:
         *,
         clock: Clock | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        is_open: Callable[[int], bool] = stocks_trade,
+        is_open: Callable[[int], bool] | None = None,
     ) -> None:
         self._providers = providers
         self.policy = policy or HubPolicy()
         self._clock = clock or SystemClock()
         self._sleep = sleep
         self._view = Consolidation(self.policy)
-        self._is_open = is_open
+        self._is_open = is_open or stocks_trade
         self._watched: tuple[str, ...] = ()
         self._demand: Counter[Key] = Counter()  # what handles want, and how many of them
         self._is_running = False

@@ -54,6 +54,16 @@ class Pages(Generic[T]):
         """Return the same pages, whose rows come by another way when awaited: a cache."""
         return Pages(self._pages, kind=self._kind, max_rows=self._max_rows, collected=collected)
 
+    def mapped(self, change: Callable[[Page[T]], Page[T]]) -> "Pages[T]":
+        """Return the same pages, each changed by a function as it is read."""
+
+        async def pages() -> AsyncGenerator[tuple[Page[T], bool]]:
+            async with aclosing(self._pages()) as found:
+                async for page, simulated in found:
+                    yield change(page), simulated
+
+        return Pages(pages, kind=self._kind, max_rows=self._max_rows)
+
     def __await__(self) -> Generator[Any, None, Rows[T]]:
         return self._collected().__await__()
 

@@ -3,21 +3,177 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from datetime import date
 from typing import Any, Self
 
 import msgspec
 import pytest
 
+from onetape.calendar import Holiday, HolidayStatus
 from onetape.client import Parts
 from onetape.client._endpoint import EndpointHealth, EndpointState, EndpointUp, Event, StreamNotice
 from onetape.client._rest import GatewayStatistics, query_of
 from onetape.client._tokens import TokenStatistics
+from onetape.errors import NotFound, UpstreamForbidden
+from onetape.market_answers import (
+    BarsAnswer,
+    ChainAnswer,
+    HolidaysAnswer,
+    IndicesAnswer,
+    MarketStatusAnswer,
+    QuotesAnswer,
+)
 from onetape.massive.rest import RestResponse, RestStatistics
 from onetape.massive.wire_rest import Params
-from onetape.model import AssetClass, Topic
+from onetape.model import (
+    AssetClass,
+    Bar,
+    ContractType,
+    IndexSnapshot,
+    MarketStatus,
+    OptionChain,
+    OptionContract,
+    OptionSnapshot,
+    Quote,
+    Topic,
+)
+from onetape.provenance import Quality, Source
+from onetape.quality.quotes import judge_quotes
+from onetape.rows import SymbolFault
 from onetape.testing import ManualClock
 
-Script = Mapping[str, Any] | Exception | Callable[[Mapping[str, Any]], Any]
+Script = Mapping[str, Any] | msgspec.Struct | Exception | Callable[[Mapping[str, Any]], Any]
+
+
+FAULTS = {"NOPE": NotFound.code, "I:DJI": UpstreamForbidden.code}
+"""What the gateway has no quotes of."""
+
+
+class Market:
+    """What a gateway says of the market: judged, at the time of a clock."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+
+    def quotes(self, params: Mapping[str, Any]) -> QuotesAnswer:
+        wanted = params["tickers"]
+        rows = [self.quote(one) for one in wanted if one not in FAULTS]
+        return QuotesAnswer(
+            results=judge_quotes(rows, now_ns=self._clock.now_ns(), market_open=True),
+            errors=self._faults(wanted),
+            as_of_ns=self._clock.now_ns(),
+            simulated=True,
+        )
+
+    def indices(self, params: Mapping[str, Any]) -> IndicesAnswer:
+        quotes = self.quotes(params).results
+        return IndicesAnswer(
+            results=tuple(
+                IndexSnapshot(symbol=one.symbol, quote=one, quality=one.quality) for one in quotes
+            ),
+            errors=self._faults(params["tickers"]),
+            as_of_ns=self._clock.now_ns(),
+            simulated=True,
+        )
+
+    def quote(self, symbol: str, **facts: Any) -> Quote:
+        now_ns = self._clock.now_ns()
+        known: dict[str, Any] = {"event_ns": now_ns, "provider": "massive", "last": 2.0}
+        return Quote(symbol=symbol, source=Source.REST, received_ns=now_ns, **known | facts)
+
+    def chain(self, *strikes: float, underlying: str = "I:SPX", **facts: Any) -> ChainAnswer:
+        now_ns = self._clock.now_ns()
+        known: dict[str, Any] = {"provider": "massive", "simulated": True}
+        chain = OptionChain(
+            underlying=underlying,
+            underlying_price=6600.0,
+            contracts=tuple(map(self._contract, strikes)),
+            received_ns=now_ns,
+            **known | facts,
+        )
+        return ChainAnswer(chain=chain, expirations=(), as_of_ns=now_ns, simulated=True)
+
+    def bars(self, *starts_ns: int, **facts: Any) -> Callable[[Mapping[str, Any]], BarsAnswer]:
+        """Answer with these of a minute each, as many and in the order as is asked for."""
+
+        def answer(params: Mapping[str, Any]) -> BarsAnswer:
+            starts = sorted(starts_ns, reverse=params["sort"] == "desc")[: params["limit"]]
+            bars = tuple(self.bar(params["symbol"], at_ns) for at_ns in starts)
+            has_more = len(starts_ns) > len(bars)
+            known: dict[str, Any] = {"bars": bars, "count": len(bars), "has_more": has_more}
+            return BarsAnswer(
+                symbol=params["symbol"],
+                timespan=params["timespan"],
+                multiplier=params["multiplier"],
+                start=0,
+                end=0,
+                adjusted=True,
+                sort=params["sort"],
+                as_of_ns=self._clock.now_ns(),
+                simulated=True,
+                **known | facts,
+            )
+
+        return answer
+
+    def bar(self, symbol: str, start_ns: int, **facts: Any) -> Bar:
+        known: dict[str, Any] = {"open": 1.0, "high": 2.0, "low": 1.0, "close": 2.0}
+        return Bar(
+            symbol=symbol,
+            event_ns=start_ns,
+            end_ns=start_ns + 60_000_000_000,
+            received_ns=self._clock.now_ns(),
+            provider="massive",
+            source=Source.REST,
+            **known | facts,
+        )
+
+    def quality(self, provider: str = "massive", **facts: Any) -> Quality:
+        return Quality(
+            provider=provider, source=Source.REST, received_ns=self._clock.now_ns(), **facts
+        )
+
+    def holidays(self, *days: date) -> HolidaysAnswer:
+        return HolidaysAnswer(
+            year=days[0].year,
+            provider="massive",
+            results=tuple(
+                Holiday(date=day, name="Holiday", status=HolidayStatus.CLOSED) for day in days
+            ),
+            as_of_ns=self._clock.now_ns(),
+        )
+
+    def status(self) -> MarketStatusAnswer:
+        now_ns = self._clock.now_ns()
+        return MarketStatusAnswer(
+            is_open=True,
+            session="open",
+            next_open=0,
+            next_close=0,
+            timestamp=now_ns // 1_000_000,
+            status=MarketStatus(
+                session="open", event_ns=now_ns, received_ns=now_ns, provider="massive"
+            ),
+        )
+
+    def _contract(self, strike: float) -> OptionSnapshot:
+        symbol = f"O:SPXW251219C{round(strike * 1000):08d}"
+        terms = OptionContract(
+            symbol=symbol,
+            root="SPXW",
+            underlying="I:SPX",
+            expiration=date(2025, 12, 19),
+            strike=strike,
+            contract_type=ContractType.CALL,
+        )
+        return OptionSnapshot(contract=terms, quote=self.quote(symbol, bid=1.0, ask=1.1))
+
+    def _faults(self, symbols: Iterable[str]) -> dict[str, SymbolFault]:
+        return {
+            one: SymbolFault(symbol=one, error=FAULTS[one], message="no")
+            for one in symbols
+            if one in FAULTS
+        }
 
 
 class FakeRest:
@@ -191,6 +347,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
+        self.market = Market(self.clock)
         self.rest = FakeRest(self.clock)
         self.tokens = FakeTokens()
         self.streams = FakeStreams()

@@ -68,14 +68,6 @@ def ignore(_: object) -> None:
     pass
 
 
-def snapshots(params: Mapping[str, Any]) -> Mapping[str, Any]:
-    rows = [
-        {"ticker": one, "type": "stocks", "session": {"close": 2.0}}
-        for one in params["ticker.any_of"]
-    ]
-    return {"status": "OK", "results": rows}
-
-
 def others() -> set[asyncio.Task[Any]]:
     return {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
 
@@ -288,7 +280,7 @@ def test_an_address_that_is_none_is_refused_at_once_and_not_repeated(bench: Any,
 
 async def test_what_the_streams_say_reaches_the_transport(bench: Any) -> None:
     """R140, R146, R147: each notice, and what becomes of the line."""
-    bench.rest.answers["/v3/snapshot"] = snapshots
+    bench.rest.answers["/api/quotes"] = bench.market.quotes
     topics = frozenset({Topic("V.I:SPX")})
     story: list[tuple[StreamNotice, State]] = [
         (TopicLive(asset=INDICES, topics=topics), State.STREAMING),
@@ -311,7 +303,7 @@ async def test_what_the_streams_say_reaches_the_transport(bench: Any) -> None:
 
 
 async def test_polls_ask_the_questions_that_stand_in_for_the_topics(bench: Any) -> None:
-    """R132, W-36: quotes by snapshot, trades from the last on, bars likewise."""
+    """R132, R150, W-36: quotes in one batch, trades from the last on, bars likewise."""
     trade, second, minute = (
         Key(kind, "SPY") for kind in (Kind.TRADE, Kind.SECOND_BAR, Kind.MINUTE_BAR)
     )
@@ -323,7 +315,7 @@ async def test_polls_ask_the_questions_that_stand_in_for_the_topics(bench: Any) 
         await until(lambda: len(bench.rest.asked) == 4)
 
     asked = dict(bench.rest.asked)
-    assert asked["/v3/snapshot"] == "limit=250&ticker.any_of=SPY"
+    assert asked["/api/quotes"] == "tickers=SPY"
     assert f"timestamp.gte={now_ns}" in asked["/v3/trades/SPY"]
     since_ms, end_ms = now_ns // 1_000_000, now_ns // 1_000_000 + 60_000
     for span in ("second", "minute"):
@@ -341,8 +333,10 @@ async def test_it_has_one_of_each(bench: Any) -> None:
     queries, transport = connection._queries, connection.transport
     assert queries._cache is connection.cache
     assert queries._ask is connection._questions
+    assert queries._market is connection._market
+    assert queries._market._asker is queries._ask._asker
     assert queries._ask._asker._rest is bench.rest  # type: ignore[attr-defined]
-    assert transport._fetches.quotes.__self__ is connection._questions  # type: ignore[attr-defined]
+    assert transport._fetches.quotes.__self__ is connection._market  # type: ignore[attr-defined]
 
 
 async def test_a_renewed_token_is_shown_to_the_streams(bench: Any) -> None:
@@ -352,6 +346,17 @@ async def test_a_renewed_token_is_shown_to_the_streams(bench: Any) -> None:
     connection.tokens._tell()  # type: ignore[attr-defined]
 
     assert bench.streams.renewals == 1
+
+
+async def test_what_the_gateway_says_is_made_up_is_told_in_health(bench: Any) -> None:
+    bench.rest.answers["/api/quotes"] = bench.market.quotes
+    async with opened(bench, streams=frozenset()) as connection:
+        bench.streams.states = {}
+        assert not connection.health().simulated
+
+        await connection.queries.quotes(["SPY"])
+
+        assert connection.health().simulated
 
 
 # the watchlist
@@ -445,7 +450,7 @@ async def test_followers_may_close_each_other_while_the_watchlist_changes(
         for one in pair:
             one.close()
 
-    bench.rest.answers["/v3/snapshot"] = snapshots
+    bench.rest.answers["/api/quotes"] = bench.market.quotes
     async with opened(bench) as connection:
         connection.watch(["I:SPX"], at_once=True)
         for _ in range(2):

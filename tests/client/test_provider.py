@@ -8,7 +8,7 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from onetape.errors import (
     OnetapeError,
     UpstreamForbidden,
 )
-from onetape.model import AssetClass, OptionChain
+from onetape.model import AssetClass, OptionChain, Trade
 from onetape.provenance import Source
 from onetape.testing import until
 
@@ -43,17 +43,6 @@ METHODS = {
 def provider_of(bench: Any, **settings: Any) -> MassiveDataProvider:
     settings = {"streams": ["indices"], "clock": bench.clock, "parts": bench.parts} | settings
     return MassiveDataProvider("http://gateway.invalid", "ot_secret-of-a-test", **settings)
-
-
-def quotes(params: Mapping[str, Any]) -> Mapping[str, Any]:
-    errors = {"NOPE": "NOT_FOUND", "I:DJI": "NOT_ENTITLED"}
-    rows = [
-        {"ticker": one, "error": errors[one], "message": "no"}
-        if one in errors
-        else {"ticker": one, "type": "stocks", "value": 2.0, "session": {"close": 2.0}}
-        for one in params["ticker.any_of"]
-    ]
-    return {"status": "OK", "results": rows[::-1]}
 
 
 # its shape
@@ -176,7 +165,7 @@ def test_a_plan_that_there_is_not_is_refused(bench: Any) -> None:
 
 async def test_it_lives_wholly_of_fakes_and_touches_no_network(bench: Any) -> None:
     """R4: each part by its Protocol."""
-    bench.rest.answers["/v3/snapshot"] = quotes
+    bench.rest.answers["/api/quotes"] = bench.market.quotes
     async with provider_of(bench) as massive:
         quote = await massive.get_quote("SPY")
         reading = massive.subscribe_quotes(["SPX"])
@@ -203,7 +192,7 @@ async def test_connecting_and_disconnecting_twice_is_once(bench: Any) -> None:
 
 
 async def test_it_connects_again_after_an_end_and_after_a_refusal(bench: Any) -> None:
-    bench.rest.answers["/v3/snapshot"] = quotes
+    bench.rest.answers["/api/quotes"] = bench.market.quotes
     massive = provider_of(bench)
     bench.tokens.refusal = NotFound("no gateway here")
     with pytest.raises(NotFound):
@@ -281,7 +270,7 @@ async def test_what_is_asked_when_the_end_comes_is_not_connected(
     bench.rest.hold = asyncio.Event()
     bench.rest.answers = {
         f"/v3/trades/{OPTION}": RuntimeError("the session is closed"),
-        "/v3/snapshot": quotes,
+        "/api/quotes": bench.market.quotes,
     }
     massive = provider_of(bench)
     await massive.connect()
@@ -316,7 +305,7 @@ async def test_one_quote_raises_what_is_wrong_with_its_symbol(
     bench: Any, symbol: str, error: type[OnetapeError]
 ) -> None:
     """R156, R160."""
-    bench.rest.answers["/v3/snapshot"] = quotes
+    bench.rest.answers["/api/quotes"] = bench.market.quotes
     async with provider_of(bench) as massive:
         with pytest.raises(error):
             await massive.get_quote(symbol)
@@ -324,7 +313,10 @@ async def test_one_quote_raises_what_is_wrong_with_its_symbol(
 
 async def test_many_quotes_come_in_order_and_one_bad_symbol_costs_only_itself(bench: Any) -> None:
     """R157, R160: the same for indices."""
-    bench.rest.answers = {"/v3/snapshot": quotes, "/v3/snapshot/indices": quotes}
+    bench.rest.answers = {
+        "/api/quotes": bench.market.quotes,
+        "/api/massive/indices": bench.market.indices,
+    }
     async with provider_of(bench) as massive:
         rows = await massive.get_quotes(["brk/b", "NOPE", "SPX", "SPY"])
         indices = await massive.get_indices(["VIX", "DJI", "I:SPX"])
@@ -347,13 +339,13 @@ async def test_many_quotes_come_in_order_and_one_bad_symbol_costs_only_itself(be
 
 async def test_more_symbols_than_fit_are_asked_in_chunks(bench: Any) -> None:
     """R157, W-20."""
-    bench.rest.answers["/v3/snapshot"] = quotes
+    bench.rest.answers["/api/quotes"] = bench.market.quotes
     symbols = [f"S{chr(65 + n // 26)}{chr(65 + n % 26)}" for n in range(300)]
     async with provider_of(bench) as massive:
         rows = await massive.get_quotes(symbols)
 
     assert [row.symbol for row in rows] == symbols
-    assert bench.rest.paths == {"/v3/snapshot": 2}
+    assert bench.rest.paths == {"/api/quotes": 2}
 
 
 async def test_an_option_that_is_not_listed_is_told_apart(bench: Any) -> None:
@@ -366,9 +358,9 @@ async def test_an_option_that_is_not_listed_is_told_apart(bench: Any) -> None:
             await massive.get_option_contract("SPY")
 
 
-async def test_a_chain_is_asked_with_the_bounds_the_vendor_knows(bench: Any) -> None:
+async def test_a_chain_is_asked_with_all_its_bounds(bench: Any) -> None:
     """R158."""
-    bench.rest.answers["/v3/snapshot/options/SPY"] = {"status": "OK", "results": []}
+    bench.rest.answers["/api/options/chain"] = bench.market.chain(underlying="SPY")
     async with provider_of(bench) as massive:
         chain = await massive.get_options_chain(
             "spy",
@@ -382,10 +374,13 @@ async def test_a_chain_is_asked_with_the_bounds_the_vendor_knows(bench: Any) -> 
 
     assert isinstance(chain, OptionChain)
     assert (chain.source, chain.simulated) == (Source.REST, True)
-    assert bench.rest.asked[0][1] == (
-        "contract_type=put&expiration_date.gte=2025-12-19&limit=250"
-        "&strike_price.gte=600&strike_price.lte=650.5"
-    )
+    assert bench.rest.asked == [
+        (
+            "/api/options/chain",
+            "around=2&contract_type=put&first_expiration=2025-12-19&max_strike=650.5"
+            "&min_strike=600&min_volume=1&underlying=SPY&whole=true",
+        )
+    ]
 
 
 @pytest.mark.parametrize(
@@ -433,16 +428,21 @@ async def test_bars_are_of_a_range_or_the_last_so_many(
 
 async def test_bars_of_a_range_are_asked_by_multiplier_and_timespan(bench: Any) -> None:
     """R161, R162, W-21."""
-    path = "/v2/aggs/ticker/I:SPX/range/5/minute/2025-11-20/2025-11-21"
-    row = {"t": 1_763_650_800_000, "o": 1, "h": 2, "l": 1, "c": 2}
-    bench.rest.answers[path] = {"status": "OK", "results": [row]}
+    bench.rest.answers["/api/bars"] = bench.market.bars(1_763_650_800 * 10**9)
     async with provider_of(bench) as massive:
         pages = massive.get_aggregates("spx", "5m", "2025-11-20", "2025-11-21")
         rows = await pages
         walked = [one async for one in pages]
 
     assert rows == tuple(walked)
-    assert (rows[0].volume, rows[0].end_ns - rows[0].event_ns) == (None, 300 * 10**9)
+    assert rows[0].volume is None
+    assert set(bench.rest.asked) == {
+        (
+            "/api/bars",
+            "from=2025-11-20&limit=50000&multiplier=5&sort=asc&symbol=I:SPX&timespan=minute"
+            "&to=2025-11-21",
+        )
+    }
 
 
 async def test_rsi_passes_its_parameters_on_and_comes_oldest_first(bench: Any) -> None:
@@ -473,8 +473,7 @@ async def test_trades_have_the_defaults_of_old(bench: Any) -> None:
 
 async def test_the_cache_is_cleared_by_glob_and_not_by_pattern(bench: Any) -> None:
     """R95, R166, W-23."""
-    for symbol in ("SPY", "I:SPX"):
-        bench.rest.answers[f"/v3/snapshot/options/{symbol}"] = {"status": "OK", "results": []}
+    bench.rest.answers["/api/options/chain"] = bench.market.chain()
     async with provider_of(bench) as massive:
         await massive.get_options_chain("SPY")
         await massive.get_options_chain("SPX")
@@ -533,7 +532,7 @@ async def test_what_there_is_not_is_refused_and_nothing_is_subscribed(
 
 async def test_the_interval_and_the_overflow_are_the_readers_choice(bench: Any) -> None:
     """R141: the shortest interval counts."""
-    bench.rest.answers["/v3/snapshot"] = quotes
+    bench.rest.answers["/api/quotes"] = bench.market.quotes
     async with provider_of(bench) as massive:
         massive.subscribe_quotes(["SPY"], poll_interval_s=60.0)
         reading = massive.subscribe_quotes(
@@ -547,7 +546,7 @@ async def test_the_interval_and_the_overflow_are_the_readers_choice(bench: Any) 
 
 async def test_who_follows_the_watchlist_chooses_the_interval_too(bench: Any) -> None:
     """R141: of what is watched then and of what is watched later."""
-    bench.rest.answers["/v3/snapshot"] = quotes
+    bench.rest.answers["/api/quotes"] = bench.market.quotes
     async with provider_of(bench) as massive:
         massive.update_watchlist(["SPY"], at_once=True)
         massive.subscribe_quotes(poll_interval_s=0.5)
@@ -555,6 +554,24 @@ async def test_who_follows_the_watchlist_chooses_the_interval_too(bench: Any) ->
         lines = massive._connection.transport._transport._lines
 
         assert [lines[Key(Kind.QUOTE, one)].base_s for one in ("SPY", "QQQ")] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("judged", [True, False])
+async def test_what_is_streamed_is_judged_if_asked_for(bench: Any, *, judged: bool) -> None:
+    """Of each kind; it takes longer than all else that happens to an event."""
+    now_ns = bench.clock.now_ns()
+    known: dict[str, Any] = {"event_ns": now_ns, "received_ns": now_ns, "provider": "massive"}
+    trade = Trade(symbol="SPY", price=1.0, size=1.0, **known)
+    async with provider_of(bench) as massive:
+        quotes = massive.subscribe_quotes(["SPX"], judged=judged)
+        trades = massive.subscribe_trades(["SPY"], judged=judged)
+        bars = massive.subscribe_aggregates(["SPX"], timespan="1s", judged=judged)
+        quotes.offer([bench.market.quote("I:SPX")])
+        trades.offer([trade])
+        bars.offer([bench.market.bar("I:SPX", now_ns)])
+        found = [await anext(reading) for reading in (quotes, trades, bars)]
+
+    assert [one.quality is not None for one in found] == [judged] * 3
 
 
 async def test_every_end_of_a_subscription_is_the_same_end(bench: Any) -> None:

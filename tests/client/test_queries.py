@@ -9,6 +9,8 @@ import pytest
 
 from onetape.chain_query import ChainQuery
 from onetape.client._cache import ClientCache
+from onetape.client._judging import Judge
+from onetape.client._market import MarketQuestions
 from onetape.client._queries import Queries
 from onetape.errors import (
     ContractNotFound,
@@ -19,63 +21,32 @@ from onetape.errors import (
     UpstreamDown,
 )
 from onetape.massive.questions import MassiveQuestions
-from onetape.model import ContractType
+from onetape.model import Bar, ContractType
+from onetape.pages import Pages
+from onetape.rows import Rows
 from onetape.testing import until
 from onetape.timeframes import bar_length
 
 OPTION = "O:SPY251219C00650000"
-CHAIN = "/v3/snapshot/options/I:SPX"
+CHAIN = "/api/options/chain"
+BARS = "/api/bars"
 CONTRACT = f"/v3/reference/options/contracts/{OPTION}"
 MONDAY_NS = 1_764_000_000_000_000_000  # 2025-11-24, 11:00 in New York: the market is open
+MINUTE_NS = MONDAY_NS - 60_000_000_000
 SATURDAY_NS = MONDAY_NS - 2 * 86_400_000_000_000
-EXPIRATION = date(2025, 12, 19)
-
-
-def contract_row(strike: float, *, bid: float = 1.0, ask: float = 1.1, volume: int = 10) -> Any:
-    return {
-        "details": {
-            "ticker": f"O:SPXW251219C{round(strike * 1000):08d}",
-            "contract_type": "call",
-            "exercise_style": "european",
-            "expiration_date": "2025-12-19",
-            "shares_per_contract": 100,
-            "strike_price": strike,
-        },
-        "last_quote": {"bid": bid, "ask": ask, "last_updated": MONDAY_NS},
-        "day": {"volume": volume},
-        "open_interest": 5,
-        "underlying_asset": {"ticker": "I:SPX", "value": 6600.0, "last_updated": MONDAY_NS},
-    }
-
-
-def chain(*rows: Any) -> Mapping[str, Any]:
-    return {"status": "OK", "results": list(rows or [contract_row(6600)])}
 
 
 def contract() -> Mapping[str, Any]:
-    details = contract_row(650)["details"] | {"ticker": OPTION, "underlying_ticker": "SPY"}
+    details = {
+        "ticker": OPTION,
+        "underlying_ticker": "SPY",
+        "contract_type": "call",
+        "exercise_style": "american",
+        "expiration_date": "2025-12-19",
+        "shares_per_contract": 100,
+        "strike_price": 650,
+    }
     return {"status": "OK", "results": details}
-
-
-def quotes(params: Mapping[str, Any]) -> Mapping[str, Any]:
-    rows = [
-        {"ticker": one, "error": "NOT_FOUND", "message": "Ticker not found."}
-        if one == "NOPE"
-        else {
-            "ticker": one,
-            "type": "indices" if one.startswith("I:") else "stocks",
-            "value": 6600.0,
-            "last_quote": {"bid": 1.0, "ask": 2.0, "last_updated": MONDAY_NS},
-            "session": {"close": 1.5},
-        }
-        for one in reversed(params["ticker.any_of"])
-    ]
-    return {"status": "OK", "results": rows}
-
-
-def bars(*starts: int) -> Mapping[str, Any]:
-    rows = [{"t": at, "o": 1, "h": 2, "l": 1, "c": 2, "v": 3} for at in starts or (1_763_999_940,)]
-    return {"status": "OK", "ticker": "SPY", "results": rows}
 
 
 class House:
@@ -84,10 +55,13 @@ class House:
     def __init__(self, bench: Any, cache: ClientCache) -> None:
         self.bench = bench
         self.rest = bench.rest
+        self.market = bench.market
         self.cache = cache
         self.is_over = False
         self.ask = Queries(
+            market=MarketQuestions(bench.rest),
             questions=MassiveQuestions(bench.rest, bench.clock),
+            judge=Judge(bench.clock),
             cache=cache,
             clock=bench.clock,
             is_over=lambda: self.is_over,
@@ -115,7 +89,7 @@ async def house(bench: Any) -> AsyncIterator[House]:
 
 async def test_a_chain_is_kept_ten_seconds_while_the_market_is_open(house: House) -> None:
     """R102, C11, W-29."""
-    house.rest.answers[CHAIN] = chain()
+    house.rest.answers[CHAIN] = house.market.chain(6600)
 
     counts = await house.fetches(
         lambda: house.ask.option_chain("SPX", ChainQuery()), 0, 5, 4.9, 0.2
@@ -126,94 +100,66 @@ async def test_a_chain_is_kept_ten_seconds_while_the_market_is_open(house: House
 
 async def test_a_chain_is_kept_a_minute_while_the_market_is_closed(house: House) -> None:
     house.bench.clock.advance((SATURDAY_NS - MONDAY_NS) / 1e9)
-    house.rest.answers[CHAIN] = chain()
+    house.rest.answers[CHAIN] = house.market.chain(6600)
 
     counts = await house.fetches(lambda: house.ask.option_chain("SPX", ChainQuery()), 0, 59, 2)
 
     assert counts == [1, 0, 1]
 
 
-@pytest.mark.parametrize(
-    ("symbol", "query"),
-    [
-        ("spx", ChainQuery(min_strike=6600, contract_type=ContractType.CALL)),
-        ("$SPX", ChainQuery(contract_type=ContractType.CALL, min_strike=6600.0)),
-        ("I:SPX", ChainQuery(min_strike=6600, contract_type=ContractType("call"), around=3)),
-        ("SPX", ChainQuery(min_strike=6600, contract_type=ContractType.CALL, min_volume=1)),
-    ],
-)
-async def test_one_chain_has_one_name(house: House, symbol: str, query: ChainQuery) -> None:
-    """R104, W-26: however it is written, and whatever is selected from it afterwards."""
-    house.rest.answers[CHAIN] = chain()
+@pytest.mark.parametrize("symbol", ["spx", "$SPX", "I:SPX"])
+async def test_one_chain_has_one_name(house: House, symbol: str) -> None:
+    """R104, W-26: however it is written."""
+    house.rest.answers[CHAIN] = house.market.chain(6600)
     await house.ask.option_chain(
         "SPX", ChainQuery(min_strike=6600, contract_type=ContractType.CALL)
     )
+    again = ChainQuery(contract_type=ContractType("call"), min_strike=6600.0)
 
-    assert await house.fetches(lambda: house.ask.option_chain(symbol, query), 0) == [0]
-    assert house.rest.asked[0][1] == "contract_type=call&limit=250&strike_price.gte=6600"
+    assert await house.fetches(lambda: house.ask.option_chain(symbol, again), 0) == [0]
+    assert house.rest.asked == [
+        (CHAIN, "contract_type=call&min_strike=6600&underlying=I:SPX&whole=true")
+    ]
 
 
 async def test_a_chain_that_is_not_whole_is_told_as_such_and_not_kept(house: House) -> None:
     """W-28: a failure is not kept, be it of a page that came after the first."""
-    house.rest.answers[CHAIN] = chain()
-    whole = house.rest.pages
-
-    async def broken(path: str, params: Any = None, *, max_pages: Any = None) -> AsyncIterator[Any]:
-        async for page in whole(path, params, max_pages=max_pages):
-            yield page
-        raise UpstreamDown("gone")
-
-    house.rest.pages = broken
+    missing = ("what follows page 1: upstream_down",)
+    house.rest.answers[CHAIN] = house.market.chain(6600, partial=missing)
     found = await house.ask.option_chain("SPX", ChainQuery())
-    assert (len(found.contracts), found.partial) == (1, ("what follows page 1: upstream_down",))
+    assert (len(found.contracts), found.partial) == (1, missing)
 
-    house.rest.pages = whole
+    house.rest.answers[CHAIN] = house.market.chain(6600)
+
     assert not (await house.ask.option_chain("SPX", ChainQuery())).partial
 
 
-async def test_bars_with_one_that_cannot_be_read_are_not_kept(house: House) -> None:
+async def test_bars_of_which_some_were_left_out_are_not_kept(house: House) -> None:
+    house.rest.answers[BARS] = house.market.bars(dropped={"range_inverted": 1})
     first, last = date(2025, 11, 10), date(2025, 11, 11)
-    path = "/v2/aggs/ticker/SPY/range/1/day/2025-11-10/2025-11-11"
-    garbled = {"t": 1_762_750_800_000, "o": "1", "h": 1, "l": 1, "c": 1}
-    house.rest.answers[path] = {"status": "OK", "ticker": "SPY", "results": [garbled]}
-    pages = house.ask.bars("SPY", bar_length("1d"), first, last, max_rows=None)
-    assert (await pages).errors
 
-    house.rest.answers[path] = bars(1_762_750_800_000)
-    pages = house.ask.bars("SPY", bar_length("1d"), first, last, max_rows=None)
+    async def ask() -> Rows[Bar]:
+        return await house.ask.bars("SPY", bar_length("1d"), first, last, max_rows=None)
 
-    assert len(await pages) == 1
+    assert (await ask()).errors["SPY"].message == "left out: 1 x range_inverted"
+    house.rest.answers[BARS] = house.market.bars(MINUTE_NS)
+
+    assert len(await ask()) == 1
 
 
-async def test_other_terms_are_another_chain(house: House) -> None:
-    house.rest.answers[CHAIN] = chain()
+async def test_other_bounds_are_another_chain(house: House) -> None:
+    """R158: what they leave out does not travel, so it is not there to be selected from."""
+    house.rest.answers[CHAIN] = house.market.chain(6600)
     await house.ask.option_chain("SPX", ChainQuery(min_strike=6600))
 
-    for query in (ChainQuery(), ChainQuery(min_strike=6605), ChainQuery(max_strike=6600)):
+    for query in (
+        ChainQuery(),
+        ChainQuery(min_strike=6605),
+        ChainQuery(max_strike=6600),
+        ChainQuery(min_strike=6600, around=1),
+        ChainQuery(min_strike=6600, min_volume=2),
+    ):
         assert await house.fetches(lambda q=query: house.ask.option_chain("SPX", q), 0) == [1]
-
-
-async def test_what_the_vendor_cannot_filter_is_selected_from_what_is_kept(house: House) -> None:
-    """R158: volume, open interest, spread, distance from the money, expirations."""
-    house.rest.answers[CHAIN] = chain(
-        contract_row(6590, volume=1),
-        contract_row(6600, ask=2.0),
-        contract_row(6605),
-        contract_row(6650),
-    )
-
-    async def strikes(**bounds: Any) -> list[float]:
-        found = await house.ask.option_chain("SPX", ChainQuery(**bounds))
-        return [row.contract.strike for row in found.contracts]
-
-    assert await strikes() == [6590, 6600, 6605, 6650]
-    assert await strikes(min_volume=2) == [6600, 6605, 6650]
-    assert await strikes(max_spread_percent=20) == [6590, 6605, 6650]
-    assert await strikes(min_open_interest=6) == []
-    assert await strikes(around=1) == [6590, 6600, 6605]
-    assert await strikes(max_expirations=1, around=0) == [6600]
-    assert await strikes() == [6590, 6600, 6605, 6650], "selecting changes nothing that is kept"
-    assert len(house.rest.asked) == 1
 
 
 async def test_a_contract_is_kept_a_quarter_of_an_hour_by_its_own_name(house: House) -> None:
@@ -250,12 +196,9 @@ async def test_a_contract_that_is_not_listed_is_no_failure_and_is_not_kept(house
     assert (await house.ask.option_contract(OPTION)).symbol == OPTION
 
 
-AGGS = "/v2/aggs/ticker/SPY/range/1/minute"
-
-
 async def test_bars_to_the_present_are_kept_a_minute(house: House) -> None:
     """R99."""
-    house.rest.answers[f"{AGGS}/2025-11-24/2025-11-24"] = bars()
+    house.rest.answers[BARS] = house.market.bars(MINUTE_NS)
     minute = bar_length("1m")
 
     async def ask() -> object:
@@ -265,7 +208,7 @@ async def test_bars_to_the_present_are_kept_a_minute(house: House) -> None:
 
 
 async def test_bars_of_the_past_are_kept_a_day(house: House) -> None:
-    house.rest.answers[f"{AGGS}/2025-11-20/2025-11-21"] = bars()
+    house.rest.answers[BARS] = house.market.bars(MINUTE_NS)
     minute = bar_length("1m")
 
     async def ask() -> object:
@@ -288,11 +231,11 @@ async def test_bars_of_the_past_are_kept_a_day(house: House) -> None:
 async def test_a_range_is_over_when_no_bar_in_it_can_change(
     house: House, length: str, end: Any, *, kept: bool
 ) -> None:
-    class AnyBars(dict[str, Any]):
+    class FromAnybody(dict[str, Any]):
         def __missing__(self, path: str) -> Any:
-            return bars()
+            return {"status": "OK", "ticker": "SPY", "results": []}
 
-    house.rest.answers = AnyBars()
+    house.rest.answers = FromAnybody({BARS: house.market.bars(MINUTE_NS)})
 
     async def ask() -> object:
         return await house.ask.bars("SPY", bar_length(length), "2025-11-03", end, max_rows=None)
@@ -300,73 +243,59 @@ async def test_a_range_is_over_when_no_bar_in_it_can_change(
     assert await house.fetches(ask, 0, 61) == [1, 0 if kept else 1]
 
 
-async def test_the_last_bars_are_oldest_first_and_kept_a_minute(house: House) -> None:
-    """R161, C36: the look-back."""
-
-    class Newest(dict[str, Any]):
-        def __missing__(self, path: str) -> Any:
-            return bars(1_763_999_940_000, 1_763_999_880_000, 1_763_999_820_000)
-
-    house.rest.answers = Newest()
+async def test_the_last_bars_are_kept_a_minute(house: House) -> None:
+    """R99, R161."""
+    starts = [MINUTE_NS - n * 60_000_000_000 for n in range(5)]
+    house.rest.answers[BARS] = house.market.bars(*starts)
     minute = bar_length("1m")
 
-    rows = await house.ask.last_bars("SPY", minute, 2)
+    counts = await house.fetches(lambda: _awaited(house.ask.last_bars("SPY", minute, 2)), 0, 59, 2)
+    more = await house.fetches(lambda: _awaited(house.ask.last_bars("SPY", minute, 3)), 0)
 
-    assert [row.event_ns for row in rows] == [1_763_999_880 * 10**9, 1_763_999_940 * 10**9]
-    assert "sort=desc" in house.rest.asked[0][1]
-
-    async def ask() -> object:
-        return await house.ask.last_bars("SPY", minute, 2)
-
-    async def more() -> object:
-        return await house.ask.last_bars("SPY", minute, 3)
-
-    assert await house.fetches(ask, 59, 2) == [0, 1]
-    assert await house.fetches(more, 0) == [1]
+    assert (counts, more) == ([1, 0, 1], [1])
 
 
-UPCOMING = "/v1/marketstatus/upcoming"
-HOLIDAYS: Any = [
-    {"date": "2025-11-27", "exchange": "NYSE", "name": "Thanksgiving", "status": "closed"},
-    {"date": "2026-01-01", "exchange": "NYSE", "name": "New Years Day", "status": "closed"},
-]
+async def _awaited(pages: Pages[Bar]) -> Rows[Bar]:
+    return await pages
+
+
+HOLIDAYS = "/api/market/holidays"
+THANKSGIVING = date(2025, 11, 27)
 
 
 async def test_holidays_are_of_a_year_and_kept_a_day(house: House) -> None:
-    """R100, R155: what is past is the calendar's, for the vendor tells only what comes."""
-    house.rest.answers[UPCOMING] = HOLIDAYS
+    """R100, R155."""
+    house.rest.answers[HOLIDAYS] = house.market.holidays(date(2025, 1, 1), THANKSGIVING)
 
     this_year = await house.ask.market_holidays(None)
-    next_year = await house.ask.market_holidays(2026)
-
-    assert this_year[-1].date == date(2025, 11, 27)
-    assert this_year[0].date == date(2025, 1, 1)
-    assert [one.date for one in next_year] == [date(2026, 1, 1)]
     counts = await house.fetches(lambda: house.ask.market_holidays(2025), 86_300, 200)
+    await house.ask.market_holidays(2026)
+
+    assert [one.date for one in this_year] == [date(2025, 1, 1), THANKSGIVING]
     assert counts == [0, 1]
+    assert [query for _, query in house.rest.asked] == ["year=2025", "year=2025", "year=2026"]
 
 
 async def test_a_year_ends_at_midnight_in_new_york(house: House) -> None:
-    house.rest.answers[UPCOMING] = HOLIDAYS
+    house.rest.answers[HOLIDAYS] = house.market.holidays(THANKSGIVING)
     new_year = datetime(2026, 1, 1, 5, tzinfo=UTC)
     house.bench.clock.advance(new_year.timestamp() - MONDAY_NS / 1e9 - 1)
-    before = await house.ask.market_holidays(None)
+    await house.ask.market_holidays(None)
     house.bench.clock.advance(1)
 
-    after = await house.ask.market_holidays(None)
+    await house.ask.market_holidays(None)
 
-    assert {one.date.year for one in before} == {2025}
-    assert {one.date.year for one in after} == {2026}
+    assert [query for _, query in house.rest.asked] == ["year=2025", "year=2026"]
 
 
 async def test_holidays_that_could_not_be_had_are_not_kept(house: House) -> None:
     """W-28; and the last good ones stand in."""
-    house.rest.answers[UPCOMING] = UpstreamDown("no")
+    house.rest.answers[HOLIDAYS] = UpstreamDown("no")
     with pytest.raises(UpstreamDown):
         await house.ask.market_holidays(2025)
-    house.rest.answers[UPCOMING] = HOLIDAYS
+    house.rest.answers[HOLIDAYS] = house.market.holidays(THANKSGIVING)
     good = await house.ask.market_holidays(2025)
-    house.rest.answers[UPCOMING] = UpstreamDown("no")
+    house.rest.answers[HOLIDAYS] = UpstreamDown("no")
     house.bench.clock.advance(7 * 86_400)
 
     assert await house.ask.market_holidays(2025) == good
@@ -374,7 +303,7 @@ async def test_holidays_that_could_not_be_had_are_not_kept(house: House) -> None
 
 async def test_holidays_from_the_disk_are_rows_again(bench: Any, tmp_path: Any) -> None:
     """R105."""
-    bench.rest.answers[UPCOMING] = HOLIDAYS
+    bench.rest.answers[HOLIDAYS] = bench.market.holidays(THANKSGIVING)
     async with ClientCache(clock=bench.clock, directory=tmp_path) as cache:
         first = await House(bench, cache).ask.market_holidays(2025)
 
@@ -390,19 +319,19 @@ async def test_holidays_from_the_disk_are_rows_again(bench: Any, tmp_path: Any) 
 
 
 LIVE: dict[str, tuple[str, Callable[[Queries], Awaitable[object]]]] = {
-    "status": ("/v1/marketstatus/now", lambda ask: ask.market_status()),
-    "quotes": ("/v3/snapshot", lambda ask: ask.quotes(["SPY", "I:SPX"])),
-    "indices": ("/v3/snapshot/indices", lambda ask: ask.indices(["SPX"])),
+    "status": ("/api/market/status", lambda ask: ask.market_status()),
+    "quotes": ("/api/quotes", lambda ask: ask.quotes(["SPY", "I:SPX"])),
+    "indices": ("/api/massive/indices", lambda ask: ask.indices(["SPX"])),
     "rsi": ("/v1/indicators/rsi/SPY", lambda ask: ask.rsi("spy", {"window": 14})),
 }
 
 
-def live_answers() -> dict[str, Any]:
+def live_answers(market: Any) -> dict[str, Any]:
     value = {"timestamp": 1_763_999_940_000, "value": 50.0}
     return {
-        "/v1/marketstatus/now": {"market": "open", "serverTime": "2025-11-24T11:00:00-05:00"},
-        "/v3/snapshot": quotes,
-        "/v3/snapshot/indices": quotes,
+        "/api/market/status": market.status(),
+        "/api/quotes": market.quotes,
+        "/api/massive/indices": market.indices,
         "/v1/indicators/rsi/SPY": {"status": "OK", "results": {"values": [value]}},
         f"/v3/trades/{OPTION}": {"status": "OK", "results": []},
     }
@@ -411,7 +340,7 @@ def live_answers() -> dict[str, Any]:
 @pytest.mark.parametrize("name", LIVE)
 async def test_live_answers_are_asked_anew_each_time(house: House, name: str) -> None:
     """R103."""
-    house.rest.answers = live_answers()
+    house.rest.answers = live_answers(house.market)
 
     assert await house.fetches(lambda: LIVE[name][1](house.ask), 0, 0) == [1, 1]
     assert house.cache.statistics().entries == 0
@@ -420,7 +349,7 @@ async def test_live_answers_are_asked_anew_each_time(house: House, name: str) ->
 @pytest.mark.parametrize("name", LIVE)
 async def test_who_asks_meanwhile_gets_the_same_answer(house: House, name: str) -> None:
     """R92, R103: joined in flight, so fifty are one."""
-    house.rest.answers = live_answers()
+    house.rest.answers = live_answers(house.market)
 
     answers = await asyncio.gather(*(LIVE[name][1](house.ask) for _ in range(50)))
 
@@ -429,7 +358,7 @@ async def test_who_asks_meanwhile_gets_the_same_answer(house: House, name: str) 
 
 
 async def test_trades_are_asked_anew_each_time(house: House) -> None:
-    house.rest.answers = live_answers()
+    house.rest.answers = live_answers(house.market)
 
     async def ask() -> object:
         return await house.ask.trades(OPTION, max_rows=5)
@@ -439,14 +368,14 @@ async def test_trades_are_asked_anew_each_time(house: House) -> None:
 
 async def test_rows_keep_the_order_asked_for_and_name_what_is_missing(house: House) -> None:
     """R157, W-20."""
-    house.rest.answers = live_answers()
+    house.rest.answers = live_answers(house.market)
 
     rows = await house.ask.quotes(["spx", "NOPE", "SPY", "SPX"])
 
     assert [row.symbol for row in rows] == ["I:SPX", "SPY"]
     assert rows.errors["NOPE"].error == "not_found"
     assert rows.simulated
-    assert house.rest.asked == [("/v3/snapshot", "limit=250&ticker.any_of=I:SPX,NOPE,SPY")]
+    assert house.rest.asked == [("/api/quotes", "tickers=I:SPX,NOPE,SPY")]
 
 
 async def test_an_impossible_symbol_is_refused_before_anybody_is_asked(house: House) -> None:
@@ -460,7 +389,7 @@ async def test_an_impossible_symbol_is_refused_before_anybody_is_asked(house: Ho
 
 async def test_cancelling_one_caller_leaves_the_others_their_answer(house: House) -> None:
     """R89, W-18."""
-    house.rest.answers = live_answers()
+    house.rest.answers = live_answers(house.market)
     house.rest.hold = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         leaving, staying = (tasks.create_task(house.ask.quotes(["SPY"])) for _ in range(2))
@@ -478,7 +407,7 @@ async def test_cancelling_one_caller_leaves_the_others_their_answer(house: House
 
 
 async def test_what_the_end_cuts_off_is_not_connected(bench: Any) -> None:
-    bench.rest.answers = live_answers()
+    bench.rest.answers = live_answers(bench.market)
     bench.rest.hold = asyncio.Event()
     async with asyncio.TaskGroup() as tasks, ClientCache(clock=bench.clock) as cache:
         house = House(bench, cache)
@@ -498,7 +427,7 @@ async def test_what_the_end_cuts_off_is_not_connected(bench: Any) -> None:
 
 
 async def test_a_gateway_that_shuts_down_is_told_as_such(house: House) -> None:
-    house.rest.answers["/v1/marketstatus/now"] = ShuttingDown("come back")
+    house.rest.answers["/api/market/status"] = ShuttingDown("come back")
 
     with pytest.raises(ShuttingDown):
         await house.ask.market_status()

@@ -3,6 +3,7 @@ import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -536,3 +537,46 @@ def test_it_shows_what_it_is(desk: Desk) -> None:
 def test_what_cannot_be_read_is_refused(keys: list[Key], max_events: int) -> None:
     with pytest.raises(InvalidRequest):
         Subscription[Quote](keys, max_events=max_events)
+
+
+# judging
+
+
+def doubled(one: Quote) -> Quote:
+    return msgspec.structs.replace(one, bid=2 * (one.bid or 0))
+
+
+async def test_what_is_read_is_judged_and_not_what_was_conflated(desk: Desk) -> None:
+    judged: list[Quote] = []
+
+    def judge(one: Quote) -> Quote:
+        judged.append(one)
+        return doubled(one)
+
+    subscription = desk.carry(Subscription[Quote]([SPY], judge=judge))
+    desk.hand(subscription, [quote(1), quote(2), quote(3)])
+
+    assert (await anext(subscription)).bid == 6
+    assert [one.bid for one in judged] == [3]
+
+
+def test_a_callback_gets_what_was_judged(desk: Desk) -> None:
+    got: list[Quote] = []
+    subscription = Subscription[Quote]([SPY], callback=got.append, judge=doubled)
+    desk.hand(desk.carry(subscription), [quote(1), quote(2)])
+
+    assert [one.bid for one in got] == [2, 4]
+
+
+async def test_an_async_callback_gets_what_was_judged_once(desk: Desk) -> None:
+    got: list[Quote] = []
+
+    async def take(one: Quote) -> None:
+        got.append(one)
+
+    subscription = desk.carry(Subscription[Quote]([SPY], callback=take, judge=doubled))
+    desk.hand(subscription, [quote(2)])
+    await until(lambda: got)
+    await subscription.aclose()
+
+    assert [one.bid for one in got] == [4]

@@ -169,9 +169,11 @@ def test_a_chain_of_one_expiration_around_the_money(ask: Ask) -> None:
     heading, blank, title, titles, *rows = done.stdout.splitlines()
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.match(r"SPY   [\d.]+   6 contracts   .*massive, rest   SIMULATED", heading)
+    assert re.match(
+        r"SPY   [\d.]+   6 contracts   .*massive, rest   quality \d+ \w+   SIMULATED", heading
+    )
     assert (blank, title.startswith(f"{day}  SPY  ")) == ("", True)
-    left = ["OI", "Volume", "IV", "Delta", "Ask", "Bid"]
+    left = ["Provider", "Quality", "OI", "Volume", "IV", "Delta", "Ask", "Bid"]
     assert titles.split() == [*left, "Strike", *reversed(left)]
     assert len(rows) == 3
 
@@ -221,7 +223,8 @@ def test_the_last_bars_are_shown_in_new_yorks_time(ask: Ask) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert heading.startswith("SPY 5m bars   3   ")
-    assert titles.split() == ["Begins", "Open", "High", "Low", "Close", "Volume", "VWAP", "Trades"]
+    numbers = ["Open", "High", "Low", "Close", "Volume", "VWAP", "Trades"]
+    assert titles.split() == ["Begins", *numbers, "Quality", "Provider"]
     assert all(re.match(r" *\d{4}-\d\d-\d\d \d\d:\d[05] E[SD]T  ", row) for row in rows)
 
 
@@ -336,9 +339,16 @@ def failing(
 ) -> Generator[None]:
     """Let the vendor fail at a path; a gateway that has a copy does without it."""
     rule = {"where": "rest", "path": path, "pages": pages, "action": action}
+    with scripted(venue, rule):
+        yield
+
+
+@contextlib.contextmanager
+def scripted(venue: Venue, *rules: Mapping[str, object]) -> Generator[None]:
+    """Let the vendors suffer what the rules say."""
 
     async def tell(method: str) -> None:
-        url, body = f"{venue.simulator}/_simulator/faults", msgspec.json.encode({"rules": [rule]})
+        url, body = f"{venue.simulator}/_simulator/faults", msgspec.json.encode({"rules": rules})
         async with (
             aiohttp.ClientSession() as session,
             session.request(method, url, data=body) as answer,
@@ -393,13 +403,39 @@ def test_settings_that_are_wrong_are_one_line_each(ask: Ask) -> None:
     assert "invalid_symbol" in odd
 
 
-def test_a_vendor_that_fails_is_told_from_a_gateway_that_does(ask: Ask, venue: Venue) -> None:
-    with failing(venue, "*"):
-        chain = complaint(ask("chain", "QQQ"), 4)
-        quotes = ask("quote", "QQQ", "IWM")
+MASSIVE_REFUSES: Final = {"where": "rest", "path": "*", "action": REFUSE}
+TRADIER_FAILS: Final = {
+    "where": "tradier",
+    "action": {"do": "fail", "kind": "text", "status": 503},
+}
 
-    assert chain.startswith("onetape: upstream_forbidden: ")
-    assert (quotes.returncode, quotes.stderr.count("upstream_forbidden")) == (4, 2)
+
+def test_a_vendor_that_stands_in_for_another_is_seen(ask: Ask, tmp_path: Path) -> None:
+    """R220: whose the numbers are, and why they are not the first one's."""
+    with opened(tmp_path) as other, scripted(other, MASSIVE_REFUSES):
+        at = {"ONETAPE_URL": other.url, "ONETAPE_KEY": other.key}
+        chain = ask("chain", "QQQ", "--around", "1", **at)
+        quotes = ask("quote", "QQQ", "IWM", **at)
+        (quote, _) = document(ask("quote", "QQQ", "IWM", "--json", **at))["quotes"]
+
+    why = "massive does not accept our key, or the plan lacks this"
+    for done in (chain, quotes):
+        heading, told, *_ = done.stdout.splitlines()
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "tradier, rest" in heading
+        assert told == f"tradier stands in: {why}"
+    assert (quote["provider"], quote["quality"]["fallback_reason"]) == ("tradier", why)
+    assert "fallback" in [reason["code"] for reason in quote["quality"]["reasons"]]
+
+
+def test_vendors_that_fail_are_told_from_a_gateway_that_does(ask: Ask, tmp_path: Path) -> None:
+    with opened(tmp_path) as other, scripted(other, MASSIVE_REFUSES, TRADIER_FAILS):
+        at = {"ONETAPE_URL": other.url, "ONETAPE_KEY": other.key}
+        chain = complaint(ask("chain", "QQQ", **at), 4)
+        quotes = ask("quote", "QQQ", "IWM", **at)
+
+    assert chain.startswith("onetape: ALL_PROVIDERS_FAILED: ")
+    assert (quotes.returncode, quotes.stderr.count("ALL_PROVIDERS_FAILED")) == (4, 2)
 
 
 def test_a_chain_of_which_a_page_is_missing_says_so(ask: Ask, venue: Venue) -> None:

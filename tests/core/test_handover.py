@@ -56,6 +56,43 @@ def test_silence_is_a_reason_to_ask_at_ever_longer_intervals() -> None:
     assert handover.feeding is Feeding.LIVE
 
 
+def test_answers_that_should_have_been_delivered_are_fetched_as_often_as_the_others() -> None:
+    """W-62: a mute stream of a symbol that moves is polled, not asked about ever less."""
+    handover = live(at=100)
+    waits: list[float] = []
+    now = 100.0
+    for n in range(1, 7):
+        due_at = handover.due_at(is_open=True)
+        waits.append(due_at - now)
+        now = due_at
+        handover.asked(now)
+        assert handover.answered(n, Route.PRIMARY)
+
+    assert waits == [1.5, 3, 4, 4, 4, 4]
+    assert handover.feeding is Feeding.LIVE
+    handover.heard(7, now + 1, is_good=True)
+    assert handover.due_at(is_open=True) == now + 2.5, "it delivers again"
+
+
+def test_to_repeat_what_was_said_is_silence() -> None:
+    handover = live(at=100)
+    handover.heard(5, 101, is_good=True)
+
+    for n in range(1, 20):
+        handover.heard(5, 101 + n / 10, is_good=True)
+
+    assert handover.due_at(is_open=True) == 102.5
+
+
+def test_to_deliver_what_is_behind_is_silence_too() -> None:
+    handover = live(at=100, event_ns=50)
+
+    for n in range(1, 20):
+        assert not handover.heard(n, 100 + n / 10, is_good=True)
+
+    assert handover.due_at(is_open=True) == 101.5
+
+
 def test_something_new_makes_it_impatient_again() -> None:
     handover = live(at=100)
     for _ in range(3):

@@ -12,9 +12,10 @@ from starlette.applications import Starlette
 
 from onetape.core.limits import SlidingWindow
 from onetape.errors import TokenExpired, TokenRevoked
-from onetape.gateway.api import Api, credential_of
+from onetape.gateway.api import Api
 from onetape.gateway.auth import Auth, AuthPolicy
 from onetape.gateway.callers import Callers
+from onetape.gateway.endpoints import credential_of
 from onetape.gateway.health import GatewayFacts, Health, HubFacts
 from onetape.gateway.keyring import KeyRing
 from onetape.gateway.telemetry import Telemetry

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from onetape.errors import OnetapeError, SlowReader
-from onetape.gateway.fanout import HubPolicy, MassiveHub, Reader
+from onetape.gateway.fanout import HubPolicy, Insider, MassiveHub, Reader
 from onetape.massive import notices
 from onetape.massive.wire_stream import array, event, split
 from onetape.model import AssetClass, ClientId, Topic
@@ -320,6 +320,26 @@ def test_the_vendors_bound_of_option_quotes_is_told_not_exceeded() -> None:
     assert sink.error is None
 
 
+def test_the_gateway_itself_leaves_option_quotes_to_its_clients() -> None:
+    """Can one hurt another? Watching many chains takes no more than its share."""
+    house = House(option_quotes=4, insider_quotes=2)
+    insider = Insider(ClientId("inside"), lambda _: None, lambda: None)
+    house.hub.admit(insider)
+    mine = [Topic(f"Q.O:SPY251219C0000{n}000") for n in range(1, 4)]
+
+    refused = house.hub.subscribe(insider, [*mine, PUT])
+    _, sink = house.client("alice", mine[2])
+    house.settle()
+
+    assert list(refused) == [mine[2]]
+    assert refused[mine[2]].code == "too_many_topics"
+    assert house.hub.subscribe(insider, [mine[0]]) == {}, "it is held already"
+    assert house.upstream.wanted == {mine[0], mine[1], mine[2], PUT}
+    assert sink.error is None
+    house.hub.unsubscribe(insider, [mine[0]])
+    assert house.hub.subscribe(insider, [mine[2]]) == {}
+
+
 def statuses(sink: Sink) -> list[str]:
     return [e["status"] for e in sink.events if e["ev"] == "status"]
 
@@ -403,6 +423,133 @@ def test_what_came_before_an_unsubscription_is_still_delivered(house: House) -> 
     house.settle()
 
     assert [e["q"] for e in alice.events] == [1]
+
+
+class Inside:
+    """A reader within the gateway."""
+
+    def __init__(self, house: House, *topics: Topic) -> None:
+        self.turns: list[list[bytes]] = []
+        self.rechecks = 0
+        self.on_take: Callable[[], None] = lambda: None
+        self.insider = Insider(ClientId("inside"), self.take, self.recheck)
+        house.hub.admit(self.insider)
+        assert house.hub.subscribe(self.insider, topics) == {}
+        house.turns.turn()
+
+    def take(self, raws: list[bytes]) -> None:
+        self.turns.append(raws)
+        self.on_take()
+
+    def recheck(self) -> None:
+        self.rechecks += 1
+
+
+def test_an_insider_gets_the_vendors_own_bytes_of_a_turn_in_one_call(house: House) -> None:
+    _, alice = house.client("alice", CALL)
+    inside = Inside(house, CALL)
+    raws = [happening(CALL, number) for number in range(3)]
+
+    house.publish(raws[0], happening(PUT, 1))
+    house.publish(*raws[1:])
+    house.settle()
+    house.publish(happening(PUT, 2))
+    house.settle(1)
+
+    assert inside.turns == [raws]
+    assert alice.frames == [array(raws)]
+
+
+def test_an_insider_keeps_the_upstream_awake_and_is_not_counted(house: House) -> None:
+    """R60: as long as anybody reads, whoever it is."""
+    inside = Inside(house, CALL)
+    assert house.upstream.is_active
+    assert house.upstream.wanted == {CALL}
+    alice, _ = house.client("alice")
+    assert house.hub.statistics()[:3] == (1, 0, 1)
+    assert set(house.hub.topics(inside.insider)) == {CALL}
+
+    house.hub.leave(alice)
+    assert house.upstream.is_active
+    house.hub.leave(inside.insider)
+    house.hub.leave(inside.insider)
+    assert not house.upstream.is_active
+    assert house.hub.statistics()[:3] == (0, 0, 0)
+
+
+def test_an_insider_hears_no_statuses(house: House) -> None:
+    house.hub.notice(notices.Lost(reason="reset", code=1006, since_ns=5))
+    inside = Inside(house, CALL)
+    _, alice = house.client("alice", CALL)
+
+    house.hub.notice(notices.TopicsFailed(topics=frozenset({CALL}), reason="not authorized"))
+    house.hub.notice(notices.Restored(gap_start_ns=5, gap_end_ns=9))
+    house.settle(1)
+
+    assert inside.turns == []
+    assert statuses(alice) == ["upstream_disconnected", "subscription_failed", "upstream_restored"]
+
+
+def test_what_came_before_an_insider_unsubscribed_reaches_it_with_the_turn(house: House) -> None:
+    """Not within its own call: who unsubscribes is not served meanwhile."""
+    inside = Inside(house, CALL, PUT)
+    for name in "abc":
+        house.client(name, PUT)
+
+    house.publish(happening(CALL, 1))
+    house.hub.unsubscribe(inside.insider, [CALL])
+    assert inside.turns == []
+    house.settle()
+
+    assert inside.turns == [[happening(CALL, 1)]]
+
+
+def test_clients_are_served_before_insiders_whatever_those_do(house: House) -> None:
+    inside = Inside(house, CALL)
+    _, alice = house.client("alice", CALL)
+    seen: list[int] = []
+
+    def leave_and_return() -> None:
+        seen.append(len(alice.frames))
+        house.hub.leave(inside.insider)
+        house.hub.admit(inside.insider)
+        house.hub.subscribe(inside.insider, [PUT])
+
+    inside.on_take = leave_and_return
+    house.publish(happening(CALL, 1))
+    house.settle(1)
+    house.publish(happening(PUT, 2))
+    house.settle(1)
+
+    assert seen == [1, 1]
+    assert inside.turns == [[happening(CALL, 1)], [happening(PUT, 2)]]
+
+
+def test_what_an_insider_causes_within_a_flush_is_flushed_next(house: House) -> None:
+    inside = Inside(house, CALL)
+    _, alice = house.client("alice", PUT)
+    house.client("bob")
+    house.client("carol")
+    inside.on_take = lambda: house.publish(happening(PUT, 2))
+
+    house.publish(happening(CALL, 1))
+    house.settle(1)
+    house.settle(1)
+
+    assert [e["q"] for e in alice.events] == [2]
+
+
+def test_an_insider_is_told_when_wildcards_come_and_go(house: House) -> None:
+    """No notice says that T.* took the place of the single topics it reads."""
+    inside = Inside(house, PUT)
+    house.client("bob", CALL)
+    assert inside.rechecks == 0
+
+    alice, _ = house.client("alice", Topic("T.*"))
+    assert (inside.rechecks, house.upstream.wanted) == (1, {Topic("T.*"), CALL})
+    house.hub.leave(alice)
+    house.settle(6)
+    assert (inside.rechecks, house.upstream.wanted) == (2, {PUT, CALL})
 
 
 @settings(max_examples=3, deadline=None)

@@ -1,12 +1,16 @@
 """Alive is one thing, ready another; nobody's idle upstream is a fault."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from onetape.consolidation import ConsolidationStatistics
 from onetape.gateway.health import GatewayFacts, Health, HubFacts, RestFacts
+from onetape.gateway.market import MarketFacts
+from onetape.hub import HubMetrics
 from onetape.massive.notices import State
-from onetape.model import AssetClass
+from onetape.model import AssetClass, ProviderHealth
 from onetape.testing import ManualClock
 
 SECOND = 1_000_000_000
@@ -37,6 +41,7 @@ def health(
     key_present: bool = True,
     rest: RestFacts | None = None,
     draining: bool = False,
+    market: MarketFacts | None = None,
     now_ns: int = OPEN_NS,
 ) -> Health:
     return Health(
@@ -44,6 +49,7 @@ def health(
         [Hub(facts) for facts in hubs],
         clock=ManualClock(now_ns=now_ns),
         rest=lambda: rest or RestFacts(),
+        market=lambda: market,
         is_draining=lambda: draining,
     )
 
@@ -176,3 +182,48 @@ def test_flapping_is_reported_while_it_is_recent() -> None:
     assert warnings(flapping) == ["options: 4 reconnects so far, the last within minutes"]
     assert warnings(flapping._replace(reconnects=3)) == []
     assert warnings(flapping._replace(connected_since_ns=OPEN_NS - 301 * SECOND)) == []
+
+
+VIEW = HubMetrics(
+    view=ConsolidationStatistics(
+        watched=3, known=2, failed=1, accepted=9, outdated=0, unwanted=0, ticks=9, snapshots=1
+    ),
+    tick_subscribers=1,
+    snapshot_subscribers=1,
+    dropped=0,
+    failures=0,
+    polls=5,
+    poll_failures=1,
+    rounds=2,
+    late_rounds=0,
+    last_poll_ns=OPEN_NS - 2 * SECOND,
+    last_update_ns=None,
+    providers=(),
+)
+
+
+def test_the_data_layer_is_described_provider_by_provider() -> None:
+    """R226, R237: each for what it is asked for, and what the hub has."""
+    provider = ProviderHealth(provider="massive", healthy=False, status="open", fallbacks=4)
+    facts = MarketFacts(hub=VIEW, providers={"broker": (provider,)}, hybrids={})
+    body: Any = health(LIVE, market=facts).liveness()
+
+    (one,) = body["providers"]
+    assert (one["data"], one["provider"], one["status"]) == ("broker", "massive", "open")
+    assert (one["healthy"], one["fallbacks"], one["last_failure"]) == (False, 4, None)
+    assert body["hub"] == {
+        "watched": 3,
+        "known": 2,
+        "failed": 1,
+        "subscribers": 2,
+        "last_update_age_s": None,
+        "last_poll_age_s": 2.0,
+        "poll_failures": 1,
+    }
+
+
+def test_a_provider_that_another_stands_in_for_does_not_degrade_the_gateway() -> None:
+    provider = ProviderHealth(provider="massive", healthy=False, status="open")
+    facts = MarketFacts(hub=VIEW, providers={"broker": (provider,)}, hybrids={})
+
+    assert health(LIVE, market=facts).liveness()["status"] == "ok"

@@ -10,6 +10,7 @@ from onetape.gateway.auth import Principal
 from onetape.gateway.fanout import MassiveHub
 from onetape.gateway.keys import Scopes
 from onetape.gateway.session import House, Session, SessionEnd, SessionPolicy
+from onetape.gateway.topic_session import TopicDesk
 from onetape.massive.wire_stream import event, split
 from onetape.model import AssetClass, ClientId
 from onetape.testing import ManualClock
@@ -91,7 +92,6 @@ class Room:
             "token": token,
             "newer": newer,
             "other": msgspec.structs.replace(key, key_id="k2"),
-            "narrow": msgspec.structs.replace(key, scopes=Scopes(topics=("T.O:SPY*",))),
             "indices": msgspec.structs.replace(
                 key, scopes=Scopes(assets=frozenset({AssetClass.INDICES}))
             ),
@@ -101,7 +101,7 @@ class Room:
         self.hub = MassiveHub(AssetClass.OPTIONS, clock=self.clock, loop=Loop())
         self.session = Session(
             ClientId("c1"),
-            hub=self.hub,
+            desk=TopicDesk(self.hub, max_topics=10),
             wire=self.wire,
             house=House(
                 Doorkeeper(self.principals),
@@ -222,52 +222,6 @@ def test_a_bad_frame_is_told_with_a_code_and_survived(live: Room, frame: bytes, 
     assert live.wire.last["message"]
     live.send("subscribe", CALL)
     assert live.wire.last["message"] == f"subscribed to: {CALL}"
-
-
-def test_one_bad_topic_does_not_sink_the_others(live: Room) -> None:
-    live.send("subscribe", f"bad,{CALL}, V.I:SPX")
-
-    assert [e.get("topic") for e in live.wire.events[-3:]] == ["bad", "V.I:SPX", None]
-    assert live.wire.last["message"] == f"subscribed to: {CALL}"
-
-
-def test_one_bad_topic_does_not_keep_the_others_subscribed(live: Room) -> None:
-    live.send("subscribe", f"{CALL},{QUOTE}")
-
-    live.send("unsubscribe", f"{CALL},bad,{QUOTE}")
-
-    assert live.hub.statistics().subscriptions == 0
-    assert [e.get("topic") for e in live.wire.events[-3:]] == ["bad", None, None]
-
-
-def test_more_topics_than_allowed_are_refused_one_by_one() -> None:
-    """W-46."""
-    room = Room(max_topics=1)
-    room.send("auth", "key")
-
-    room.send("subscribe", f"{CALL},{QUOTE}")
-
-    assert [e.get("code") for e in room.wire.events[-2:]] == ["too_many_topics", None]
-
-
-def test_a_topic_outside_the_keys_scopes_is_not_authorized(room: Room) -> None:
-    room.send("auth", "narrow")
-
-    room.send("subscribe", f"{CALL},T.O:QQQ251219C00650000")
-
-    refusal = room.wire.events[-2]
-    assert (refusal["status"], refusal["message"]) == ("error", "not authorized")
-    assert (refusal["code"], refusal["topic"]) == ("not_entitled", "T.O:QQQ251219C00650000")
-
-
-def test_a_second_subscribe_is_not_acknowledged_again(live: Room) -> None:
-    """As the vendor does."""
-    live.send("subscribe", CALL)
-    frames = len(live.wire.frames)
-
-    live.send("subscribe", [CALL])
-
-    assert len(live.wire.frames) == frames
 
 
 def test_a_ping_is_answered_in_kind(live: Room) -> None:
@@ -424,9 +378,3 @@ def test_whatever_a_client_sends_it_is_answered_and_nothing_leaks(
     assert room.hub.statistics()[:3] == (0, 0, room.hub.statistics().topics_read)
     assert room.hub.statistics().subscriptions == 0
     assert len(room.ends) == 1
-
-
-def test_blanks_around_a_topic_do_not_matter(live: Room) -> None:
-    live.send("subscribe", f" {CALL} ,")
-
-    assert live.wire.last["message"] == f"subscribed to: {CALL}"

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,14 +11,14 @@ from websockets.typing import Subprotocol
 
 from onetape.asgi import Receive, Scope, Send, Server
 from onetape.clock import SystemClock
-from onetape.errors import OnetapeError, TokenInvalid, TokenRevoked
+from onetape.errors import NotEntitled, OnetapeError, TokenInvalid, TokenRevoked
 from onetape.gateway.auth import Principal
-from onetape.gateway.fanout import HubPolicy, MassiveHub
+from onetape.gateway.fanout import HubPolicy, MassiveHub, Sink
 from onetape.gateway.keys import Scopes
-from onetape.gateway.session import SessionEnd, SessionPolicy
+from onetape.gateway.session import Account, Desk, SessionEnd, SessionPolicy
 from onetape.gateway.sockets import Door, DoorPolicy
-from onetape.massive.wire_stream import array, event, split
-from onetape.model import AssetClass
+from onetape.massive.wire_stream import Action, array, event, split
+from onetape.model import AssetClass, ClientId
 
 CALL = "T.O:SPY251219C00650000"
 NS = 1_000_000_000
@@ -53,7 +53,7 @@ class Doorkeeper:
 class House:
     """A door with a hub behind it, on a real port."""
 
-    def __init__(self, **policy: Any) -> None:
+    def __init__(self, *, desks: Iterable[Desk] = (), **policy: Any) -> None:
         self.auth = Doorkeeper()
         everything = frozenset(AssetClass)
         for name, age_s in {"fresh": 0, "stale": 61}.items():
@@ -70,6 +70,7 @@ class House:
         )
         self.door = Door(
             {AssetClass.OPTIONS: self.hub},
+            desks=desks,
             auth=self.auth,
             clock=SystemClock(),
             policy=DoorPolicy(**policy),
@@ -347,3 +348,67 @@ async def test_an_aborted_connection_leaves_nothing_behind(house: House) -> None
     assert (await house.until_ended()).code == "client_left"
     assert house.hub.statistics()[:3] == (0, 0, 0)
     await client.wait_closed()
+
+
+class Watch:
+    """A desk of its own: it tells the time, to whoever may read stocks."""
+
+    name = "clock"
+    actions = ("time",)
+
+    def __init__(self) -> None:
+        self.sink: Sink | None = None
+        self.is_congested = False
+
+    def check(self, principal: Principal) -> None:
+        if not principal.admits_asset(AssetClass.STOCKS):
+            raise NotEntitled("this credential is not for the time")
+
+    def enter(self, client: ClientId, sink: Sink) -> "Watch":
+        self.sink = sink
+        return self
+
+    def act(self, action: Action, principal: Principal) -> None:
+        self.say(event("time", sym=principal.name))
+
+    def say(self, event: bytes) -> None:
+        assert self.sink is not None
+        self.sink.write(array([event]))
+
+    def pause(self) -> None:
+        raise AssertionError
+
+    def resume(self) -> None:
+        raise AssertionError
+
+    def leave(self) -> Account:
+        return Account(topics=7)
+
+
+async def test_a_desk_of_ours_has_our_door_only_and_the_same_dialogue() -> None:
+    """What may be asked there, and by whom, is the desk's to say."""
+    async with a_house(desks=[Watch()]) as house:
+        for path, refusal in (("/clock", 404), ("/ws/clock?token=narrow", 403)):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(house.url + path)
+            assert refused.value.response.status_code == refusal
+        async with connect(house.url + "/ws/clock") as client:
+            assert (await status(client))["status"] == "connected"
+            for action, expected in (
+                ({"action": "time"}, ("status", "auth_required")),
+                ({"action": "auth", "params": "narrow"}, ("status", "auth_failed")),
+            ):
+                await client.send(msgspec.json.encode(action).decode())
+                said = await status(client)
+                assert (said["ev"], said["status"]) == expected
+        async with connect(house.url + "/ws/clock?token=fresh") as client:
+            assert [(await status(client))["status"] for _ in range(2)] == [
+                "connected",
+                "auth_success",
+            ]
+            await client.send('{"action":"time"}')
+            assert (await status(client))["ev"] == "time"
+            await client.send('{"action":"subscribe","params":"T.SPY"}')
+            assert "there are auth, time, ping" in (await status(client))["message"]
+
+    assert {(end.asset, end.topics) for end in house.ends} == {("clock", 0), ("clock", 7)}

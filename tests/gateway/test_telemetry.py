@@ -7,14 +7,21 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from onetape.consolidation import ConsolidationStatistics
 from onetape.core.recovery import BreakerState
 from onetape.gateway.auth import AuthStatistics
 from onetape.gateway.fanout import HubStatistics
+from onetape.gateway.market import MarketFacts
+from onetape.gateway.market_session import MarketStatistics
 from onetape.gateway.telemetry import Telemetry, TelemetryPolicy, status_class
+from onetape.hub import HubMetrics
+from onetape.hybrid.fallback import FallbackStatistics
+from onetape.hybrid.providers import HybridStatistics
+from onetape.hybrid.verdicts import Why
 from onetape.massive.notices import FeedStatistics, State
 from onetape.massive.rest import RestStatistics
 from onetape.massive.wire_rest import Endpoint
-from onetape.model import AssetClass
+from onetape.model import AssetClass, ProviderHealth
 from onetape.testing import ManualClock
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -270,6 +277,106 @@ async def test_a_hub_and_its_upstream_are_told_by_asset() -> None:
     assert samples['onetape_upstream_state{asset="options",state="cooling"}'] == 0
     assert samples['onetape_upstream_reconnects_total{asset="options"}'] == 4
     assert samples['onetape_upstream_last_frame_age_seconds{asset="options"}'] == 11
+
+
+async def test_the_sockets_of_the_view_are_told_like_the_others() -> None:
+    desk = Desk()
+    desk.telemetry.observe_desk(
+        MarketStatistics(
+            clients=2,
+            congested=1,
+            keys=3,
+            keys_lingering=0,
+            subscriptions=4,
+            ticks=5,
+            events_out=6,
+            bytes_out=7,
+            conflated=8,
+            slow_readers=9,
+        )
+    )
+    samples = await desk.samples()
+
+    names = ("sessions", "topics", "subscriptions", "events_out_total", "bytes_out_total")
+    assert [samples[f'onetape_{name}{{asset="market"}}'] for name in names] == [2, 3, 4, 6, 7]
+
+
+async def test_providers_fallbacks_and_the_view_are_told() -> None:
+    """R220, R237: a counter for each trigger of a fallback."""
+    desk = Desk()
+    now_ns = desk.clock.now_ns()
+    facts = MarketFacts(
+        hub=HubMetrics(
+            view=ConsolidationStatistics(
+                watched=3,
+                known=2,
+                failed=1,
+                accepted=9,
+                outdated=0,
+                unwanted=0,
+                ticks=9,
+                snapshots=1,
+            ),
+            tick_subscribers=1,
+            snapshot_subscribers=1,
+            dropped=4,
+            failures=0,
+            polls=5,
+            poll_failures=1,
+            rounds=2,
+            late_rounds=1,
+            last_poll_ns=None,
+            last_update_ns=now_ns - 3_000_000_000,
+            providers=(),
+        ),
+        providers={
+            "broker": (
+                ProviderHealth(
+                    provider="massive",
+                    healthy=False,
+                    status="open",
+                    requests=7,
+                    failures=3,
+                    mean_response_time_s=0.25,
+                ),
+                ProviderHealth(provider="tradier", healthy=True, status="ok"),
+            )
+        },
+        hybrids={
+            "broker": HybridStatistics(
+                fallback=FallbackStatistics(
+                    fallbacks={Why.DOWN: 3},
+                    switches=1,
+                    called_off=0,
+                    on_secondary=2,
+                    probes=1,
+                    hedged=0,
+                ),
+                relays=0,
+                polling=0,
+                reader_failures=0,
+            )
+        },
+    )
+    desk.telemetry.observe_market(facts)
+    desk.telemetry.observe_market(
+        facts._replace(hub=facts.hub._replace(last_update_ns=None), providers={}, hybrids={})
+    )
+    samples = await desk.samples()
+
+    by = '{data="broker",provider="massive"}'
+    assert samples["onetape_provider_healthy" + by] == 0
+    assert samples["onetape_provider_requests_total" + by] == 7
+    assert samples["onetape_provider_failures_total" + by] == 3
+    assert samples["onetape_provider_response_seconds" + by] == 0.25
+    assert samples['onetape_provider_healthy{data="broker",provider="tradier"}'] == 1
+    assert samples[f'onetape_fallbacks_total{{data="broker",why="{Why.DOWN}"}}'] == 3
+    assert samples['onetape_provider_switches_total{data="broker"}'] == 1
+    assert samples['onetape_on_secondary{data="broker"}'] == 2
+    assert samples["onetape_hub_parts_watched"] == 3
+    assert samples["onetape_hub_readers"] == 2
+    assert samples["onetape_hub_dropped_ticks_total"] == 4
+    assert samples["onetape_hub_last_update_age_seconds"] == 3
 
 
 async def test_an_upstream_without_frames_has_no_age() -> None:

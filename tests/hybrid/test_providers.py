@@ -1,9 +1,7 @@
 """Two scripted vendors behind the hybrids, on a loop whose time is leapt over."""
 
 import asyncio
-import functools
-import selectors
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from itertools import pairwise
 from types import TracebackType
@@ -59,10 +57,10 @@ from onetape.quality.contracts import judge_contract
 from onetape.quality.indices import judge_index
 from onetape.quality.quotes import judge_quote
 from onetape.rows import Rows, SymbolFault
+from onetape.testing import LeapClock, leaping
 from onetape.timeframes import BarLength, bar_length
 
 T = TypeVar("T")
-Test = Callable[..., Coroutine[Any, Any, None]]
 
 S = 1_000_000_000
 NOON_NS = 1_763_740_800 * S  # a Friday in New York, while the market is open
@@ -70,57 +68,8 @@ EXPIRATION = date(2027, 1, 15)
 CALL = ContractType.CALL
 DOWN = UpstreamDown("the vendor's own words")
 MUTE = 1e6
-
-
-# a loop whose time is leapt over
-
-
-class Leaping(selectors.DefaultSelector):
-    """Waits for nothing: what it is told to wait, it lets pass at once."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, "everybody waits for ever"
-            self.now += max(timeout, 0)
-        return ready
-
-
-class LeapLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self.leaping = Leaping()
-        super().__init__(self.leaping)
-
-    def time(self) -> float:
-        return self.leaping.now
-
-
-class LoopClock:
-    """The loop's own time."""
-
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def now_ns(self) -> int:
-        return NOON_NS + round(self.monotonic() * S)
-
-
-def leaping(test: Test) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        with asyncio.Runner(loop_factory=LeapLoop, debug=True) as runner:
-            runner.run(test(*args, **kwargs))
-
-    return run
-
-
-def elapsed() -> float:
-    return asyncio.get_running_loop().time()
-
-
-CLOCK = LoopClock()
+CLOCK = LeapClock(start_ns=NOON_NS)
+elapsed = CLOCK.monotonic
 
 
 # vendors that do as they are told
@@ -414,7 +363,7 @@ class Duo:
 
 @leaping
 async def test_selection_the_primary_answers_when_it_can() -> None:
-    """R218."""
+    """R218, R268."""
     async with Duo() as duo:
         found = await duo.options.get_option_chain("spy")
 
@@ -427,7 +376,7 @@ async def test_selection_the_primary_answers_when_it_can() -> None:
 
 @leaping
 async def test_selection_falls_back_when_the_primary_fails() -> None:
-    """R219, R220: marked, in our words, and counted."""
+    """R219, R220, R268: marked, in our words, and counted."""
     async with Duo() as duo:
         duo.massive.chain.reply = DOWN
 
@@ -444,7 +393,7 @@ async def test_selection_falls_back_when_the_primary_fails() -> None:
 
 @leaping
 async def test_selection_falls_back_when_the_primary_is_poor() -> None:
-    """R219: confidence below 40, read at the moment of the answer."""
+    """R219, R268: confidence below 40, read at the moment of the answer."""
     async with Duo() as duo:
         duo.massive.chain.reply = answering(poor_chain)
 
@@ -458,7 +407,7 @@ async def test_selection_falls_back_when_the_primary_is_poor() -> None:
 
 @leaping
 async def test_selection_falls_back_when_the_primary_is_empty_without_reason() -> None:
-    """C22, W-60."""
+    """C22, W-60, R268."""
     async with Duo() as duo:
         duo.massive.chain.reply = answering(lambda: chain("massive", strikes=(), listed=0))
 
@@ -472,7 +421,7 @@ async def test_selection_falls_back_when_the_primary_is_empty_without_reason() -
 
 @leaping
 async def test_selection_what_a_filter_emptied_is_an_answer() -> None:
-    """W-60."""
+    """W-60, R268."""
     async with Duo() as duo:
         duo.massive.chain.reply = answering(lambda: chain("massive", strikes=(), listed=500))
 
@@ -484,7 +433,7 @@ async def test_selection_what_a_filter_emptied_is_an_answer() -> None:
 
 @leaping
 async def test_selection_falls_back_in_time_when_the_primary_hangs() -> None:
-    """R219: a marked answer within 5 s, though the primary says nothing at all."""
+    """R219, R268: a marked answer within 5 s, though the primary says nothing at all."""
     async with Duo() as duo:
         duo.massive.chain.delay_s = MUTE
         duo.tradier.chain.delay_s = 1.0
@@ -499,7 +448,7 @@ async def test_selection_falls_back_in_time_when_the_primary_hangs() -> None:
 
 @leaping
 async def test_selection_not_found_is_an_answer_and_nobody_else_is_asked() -> None:
-    """W-59."""
+    """W-59, R268."""
     async with Duo() as duo:
         duo.massive.contract.reply = ContractNotFound("no such contract", provider="massive")
 
@@ -514,7 +463,7 @@ async def test_selection_not_found_is_an_answer_and_nobody_else_is_asked() -> No
 
 @leaping
 async def test_selection_both_failing_names_every_cause() -> None:
-    """R221."""
+    """R221, R268."""
     async with Duo() as duo:
         duo.massive.chain.reply = DOWN
         duo.tradier.chain.reply = UpstreamThrottled("slow down", retry_after_s=7)
@@ -536,7 +485,7 @@ async def test_selection_both_failing_names_every_cause() -> None:
 
 @leaping
 async def test_health_tracks_what_goes_well() -> None:
-    """R223, R226: the response time within 10 %."""
+    """R223, R226, R268: the response time within 10 %."""
     async with Duo() as duo:
         duo.massive.chain.delay_s = 0.12
 
@@ -553,7 +502,7 @@ async def test_health_tracks_what_goes_well() -> None:
 
 @leaping
 async def test_health_tracks_errors_and_how_long_they_took() -> None:
-    """R223, R226."""
+    """R223, R226, R268."""
     async with Duo() as duo:
         duo.massive.chain.reply = DOWN
         duo.massive.chain.delay_s = 0.5
@@ -569,7 +518,7 @@ async def test_health_tracks_errors_and_how_long_they_took() -> None:
 
 @leaping
 async def test_health_three_failures_in_a_row_are_unhealthy_and_end_the_asking() -> None:
-    """R222, W-58."""
+    """R222, W-58, R268."""
     async with Duo() as duo:
         duo.massive.chain.delay_s = MUTE
         for n in range(3):
@@ -590,7 +539,7 @@ async def test_health_three_failures_in_a_row_are_unhealthy_and_end_the_asking()
 
 @leaping
 async def test_health_recovers_by_a_probe_that_nobody_waits_for() -> None:
-    """R224: every 30 s, one."""
+    """R224, R268: every 30 s, one."""
     async with Duo() as duo:
         duo.massive.chain.reply = DOWN
         for n in range(3):
@@ -620,7 +569,7 @@ async def test_health_recovers_by_a_probe_that_nobody_waits_for() -> None:
 
 @leaping
 async def test_subscriptions_of_a_chain_are_the_primarys_and_survive_it() -> None:
-    """R228, W-62: live, then polled from the other, then live again; time never goes back."""
+    """R228, W-62, R268: live, then polled from the other, then live again; time never goes back."""
     async with Duo() as duo:
         shown: list[tuple[float, OptionChain]] = []
         handle = duo.options.subscribe_chain("SPY", lambda one: shown.append((elapsed(), one)))
@@ -656,7 +605,7 @@ async def test_subscriptions_of_a_chain_are_the_primarys_and_survive_it() -> Non
 
 @leaping
 async def test_subscriptions_of_flow_there_are_none_and_asking_never_invents() -> None:
-    """R228, W-63: what only the primary knows is not available without it."""
+    """R228, W-63, R268: what only the primary knows is not available without it."""
     async with Duo() as duo:
         duo.massive.flow.reply = Flow(
             underlying="SPY", available=True, provider="massive", pressure=60.0, score=70.0
@@ -943,7 +892,9 @@ async def test_contracts_bars_and_expirations_fall_back_as_well() -> None:
         assert one.quality.fallback_reason == "massive is down"
         assert bars[0].quality is not None
         assert bars[0].quality.fallback_reason == "massive is down"
-        assert bars[1].quality is None, "nobody judged it"
+        assert bars[1].quality is not None, "nothing was found in it, but this is to be said"
+        assert bars[1].quality.fallback_reason == "massive is down"
+        assert (bars[1].quality.event_ns, bars[1].quality.received_ns) == (2, 3)
         assert dates == (EXPIRATION,)
 
 

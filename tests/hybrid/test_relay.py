@@ -1,10 +1,8 @@
 """A scripted primary and scripted questions, on a loop whose time is leapt over."""
 
 import asyncio
-import functools
-import selectors
-from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -15,51 +13,11 @@ from onetape.errors import InvalidRequest, UpstreamDown
 from onetape.hybrid.relay import Answered, Kind, Relay
 from onetape.hybrid.verdicts import GOOD, Verdict, Why
 from onetape.providers.interfaces import Handle
+from onetape.testing import LeapClock, leaping
 
 PRIMARY, SECONDARY = Route.PRIMARY, Route.SECONDARY
-
-
-class Leaping(selectors.DefaultSelector):
-    """Waits for nothing: what it is told to wait, it lets pass at once."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, "everybody waits for ever"
-            self.now += max(timeout, 0)
-        return ready
-
-
-class LeapLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self.leaping = Leaping()
-        super().__init__(self.leaping)
-
-    def time(self) -> float:
-        return self.leaping.now
-
-
-class LoopClock:
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def now_ns(self) -> int:
-        return round(self.monotonic() * 1e9)
-
-
-def leaping(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        with asyncio.Runner(loop_factory=LeapLoop, debug=True) as runner:
-            runner.run(test(*args, **kwargs))
-
-    return run
-
-
-def elapsed() -> float:
-    return asyncio.get_running_loop().time()
+CLOCK = LeapClock(start_ns=0)
+elapsed = CLOCK.monotonic
 
 
 class Value(NamedTuple):
@@ -93,9 +51,7 @@ class Stage:
         self.closed: list[object] = []
         self.handles_closed = 0
         self.deliver: Callable[[Value], None]
-        self.relay = Relay(
-            KIND, ask=self._ask, take=self.take, rhythm=Rhythm(4.0), clock=LoopClock()
-        )
+        self.relay = Relay(KIND, ask=self._ask, take=self.take, rhythm=Rhythm(4.0), clock=CLOCK)
         self.relay.start(tasks, self._subscribe, on_closed=self.closed.append)
 
     def take(self, value: Value) -> None:
@@ -146,6 +102,21 @@ async def test_silence_is_asked_about_and_the_secondarys_answer_begins_the_polli
         await asyncio.sleep(4)
 
         assert [value.event_ns for _, value in stage.shown] == [0, 1, 2, 4]
+        stage.relay.close()
+
+
+@leaping
+async def test_what_was_just_shown_is_not_shown_again() -> None:
+    """A primary that polls tells what it kept once more; another value of that instant counts."""
+    async with asyncio.TaskGroup() as tasks:
+        stage = Stage(tasks)
+        await asyncio.sleep(1)
+        for value in (Value(1), Value(1), Value(1, is_good=True, by=SECONDARY), Value(1)):
+            stage.deliver(value)
+
+        assert [value for _, value in stage.shown] == [
+            Value(0), Value(1), Value(1, SECONDARY), Value(1),
+        ]  # fmt: skip
         stage.relay.close()
 
 
@@ -223,7 +194,7 @@ async def test_what_cannot_be_subscribed_is_raised_and_nothing_begins() -> None:
         raise AssertionError("asked")
 
     async with asyncio.TaskGroup() as tasks:
-        relay = Relay(KIND, ask=ask, take=print, rhythm=Rhythm(4.0), clock=LoopClock())
+        relay = Relay(KIND, ask=ask, take=print, rhythm=Rhythm(4.0), clock=CLOCK)
         with pytest.raises(InvalidRequest):
             relay.start(tasks, refuse, on_closed=print)
         assert len(asyncio.all_tasks()) == 1

@@ -1,8 +1,9 @@
-from datetime import date
+from datetime import date, timedelta
 
 import msgspec
 import pytest
 
+from onetape.calendar import new_york_date
 from onetape.errors import (
     ContractNotFound,
     MassiveApiError,
@@ -21,6 +22,7 @@ from onetape.hybrid.verdicts import (
     marked_bars,
     marked_chain,
     marked_flow,
+    of_bars,
     of_chain,
     of_datum,
     of_flow,
@@ -34,6 +36,7 @@ from onetape.model import Bar, Flow, OptionChain, Quote
 from onetape.provenance import Ageing, Quality, Reason, Severity, Source
 from onetape.quality.reasons import reason
 from onetape.rows import Rows
+from onetape.timeframes import Moment
 
 S = 1_000_000_000
 NOW_NS = 1_763_740_800 * S
@@ -174,12 +177,45 @@ def test_a_fallback_says_so_and_why() -> None:
     assert as_fallback(None, "x") is None
 
 
+MINUTE_NS = 60_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("minutes_ago", "until", "is_open", "why"),
+    [
+        (1, NOW_NS, True, None),
+        (8, NOW_NS, True, None),
+        (10, NOW_NS, True, Why.POOR),
+        (10, new_york_date(NOW_NS), True, Why.POOR),
+        (10, NOW_NS, False, None),
+        (10, NOW_NS - MINUTE_NS, True, None),
+        (10, new_york_date(NOW_NS) - timedelta(days=1), True, None),
+    ],
+    ids=["now", "late", "stale", "all day", "closed", "until then", "until yesterday"],
+)
+def test_a_series_up_to_now_is_as_good_as_its_last_bar_is_young(
+    minutes_ago: int, until: Moment, is_open: bool, why: Why | None
+) -> None:
+    """R201: nine lengths of a bar; what was asked for up to an earlier time is history."""
+    end_ns = NOW_NS - minutes_ago * MINUTE_NS
+    bar = Bar(
+        symbol="SPY", event_ns=end_ns - MINUTE_NS, end_ns=end_ns, received_ns=NOW_NS,
+        provider="massive", open=1.0, high=1.0, low=1.0, close=1.0,
+    )  # fmt: skip
+
+    verdict = of_bars(Rows([bar], kind=Bar), NOW_NS, until=until, is_open=lambda _: is_open)
+
+    assert verdict.why is why
+    assert of_bars(Rows([], kind=Bar), NOW_NS, until=until, is_open=bool).why is Why.EMPTY
+
+
 def test_the_mark_reaches_every_row() -> None:
     bar = Bar(
         symbol="SPY", event_ns=1, end_ns=2, received_ns=3, provider="tradier",
         open=1.0, high=1.0, low=1.0, close=1.0, quality=quality(),
     )  # fmt: skip
-    bars = marked_bars(Rows([bar, bar], kind=Bar, simulated=True), "why")
+    plain = msgspec.structs.replace(bar, quality=None)
+    bars = marked_bars(Rows([bar, plain], kind=Bar, simulated=True), "why")
 
     assert all(one.quality and one.quality.fallback_reason == "why" for one in bars)
     assert bars.simulated

@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 
 from onetape.errors import (
     InvalidRequest,
+    MassiveApiError,
     UpstreamDown,
     UpstreamError,
     UpstreamForbidden,
@@ -16,6 +17,7 @@ from onetape.errors import (
 )
 from onetape.massive.batches import ANY_OF, SINGLES, all_of, in_batches
 from onetape.model import Quote
+from onetape.providers.health import status_of
 from onetape.rows import Rows, SymbolFault
 
 
@@ -197,6 +199,17 @@ async def test_the_first_failure_ends_the_others() -> None:
     with pytest.raises(InvalidRequest):
         await all_of([waits(), fails()])
     assert ended == ["waits"]
+
+
+async def test_what_caused_the_first_failure_stays_beneath_it() -> None:
+    """R264: the status is there."""
+
+    async def fails() -> None:
+        raise UpstreamDown("gone") from MassiveApiError("no", status=503)
+
+    with pytest.raises(UpstreamDown) as caught:
+        await all_of([fails()])
+    assert status_of(caught.value) == 503
 
 
 places = st.frozensets(st.integers(0, 9))

@@ -136,7 +136,13 @@ class Vendor:
         if path.startswith("/v2/aggs/"):
             return self.bars
         wanted = query["ticker.any_of"].split(",")
-        return [one for one in [*self.snapshots, *self.quoted] if one["ticker"] in wanted]
+        found = [one for one in [*self.snapshots, *self.quoted] if one["ticker"] in wanted]
+        known = {one["ticker"] for one in found}
+        return found + [
+            {"ticker": one, "error": "NOT_FOUND", "message": "Ticker not found."}
+            for one in wanted
+            if one not in known
+        ]
 
     def _answer(self, rows: list[Row]) -> RestResponse:
         return RestResponse(
@@ -218,6 +224,11 @@ def stage() -> Stage:
 def never(now_ns: int) -> bool:
     """The market is closed."""
     return now_ns < 0
+
+
+def always(now_ns: int) -> bool:
+    """The market is open."""
+    return now_ns >= 0
 
 
 # ---- chains ----
@@ -374,20 +385,47 @@ async def test_an_empty_chain_of_listed_contracts_is_a_failure(stage: Stage) -> 
             assert isinstance(caught.value.causes[0], UpstreamGarbled)
 
 
+FOR_TODAY = ChainQuery(first_expiration=TODAY, last_expiration=TODAY)
+
+
 @pytest.mark.parametrize(
-    "query",
-    [ChainQuery(min_strike=9000), ChainQuery(first_expiration=TODAY, last_expiration=TODAY)],
+    ("query", "is_open"),
+    [(ChainQuery(min_strike=9000), always), (FOR_TODAY, never)],
+    ids=["filtered", "over"],
 )
 async def test_an_empty_chain_that_is_truly_empty_says_what_is_listed(
-    stage: Stage, query: ChainQuery
+    stage: Stage, query: ChainQuery, is_open: Callable[[int], bool]
 ) -> None:
     """W-60: a filter leaves nothing; or what expires today has no market any more."""
     stage.vendor.quoted = []
 
-    async with stage.plays(MassiveOptionsProvider) as options:
+    async with stage.plays(MassiveOptionsProvider, is_open=is_open) as options:
         chain = await options.get_option_chain("SPY", query)
 
     assert (chain.contracts, chain.listed) == ((), 40)
+
+
+async def test_what_expires_today_has_a_market_while_it_is_open(stage: Stage) -> None:
+    """W-60: but an index's may have been settled in the morning."""
+    stage.vendor.quoted = []
+
+    async with stage.plays(MassiveOptionsProvider, is_open=always) as options:
+        with pytest.raises(MassiveApiError, match="empty"):
+            await options.get_option_chain("SPY", FOR_TODAY)
+        stage.vendor.listed = [contract(day, 6600, root="SPX") for day in EXPIRATIONS]
+        assert (await options.get_option_chain("I:SPX", FOR_TODAY)).contracts == ()
+
+
+async def test_an_empty_chain_of_known_expirations_is_a_failure_whatever_else_is_empty(
+    stage: Stage,
+) -> None:
+    """W-60: all of a vendor's answers are empty when it is ill."""
+    async with stage.plays(MassiveOptionsProvider) as options:
+        await options.get_expirations("SPY")
+        stage.vendor.quoted = stage.vendor.listed = []
+
+        with pytest.raises(MassiveApiError, match="it has expirations"):
+            await options.get_option_chain("SPY")
 
 
 async def test_what_is_listed_stays_unknown_when_the_vendor_does_not_say(stage: Stage) -> None:

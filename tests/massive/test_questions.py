@@ -154,6 +154,12 @@ async def test_quotes_come_in_the_order_asked_for_each_once(
     assert recorder.params[0]["ticker.any_of"] == "SPY,I:SPX,O:SPY261218C00650000,NOPE"
 
 
+async def test_an_answer_that_says_nothing_of_any_symbol_is_no_answer() -> None:
+    """W-60: of a symbol that there is not the vendor says so."""
+    with pytest.raises(UpstreamGarbled):
+        await scripted(b'{"status": "OK", "results": []}').quotes(["SPY"], strictly=True)
+
+
 async def test_one_string_is_not_a_list_of_symbols(ask: MassiveQuestions) -> None:
     with pytest.raises(InvalidRequest):
         await ask.quotes("SPY")

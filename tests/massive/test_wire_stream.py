@@ -249,7 +249,10 @@ def test_an_action_may_have_anything_else_beside_it() -> None:
     assert wire_stream.parse_action(frame) == Action("subscribe", ["T.SPY"])
 
 
-@pytest.mark.parametrize("frame", [b"", b"[]", b"hello", b"\xff\xfe", b'{"action":7}', b"{}"])
+@pytest.mark.parametrize(
+    "frame",
+    [b"", b"[]", b"hello", b"\xff\xfe", b'{"action":7}', b"{}", b'{"params":' + b"[" * 100_000],
+)
 def test_what_is_no_action_is_an_error_of_ours(frame: bytes) -> None:
     """W-47."""
     with pytest.raises(InvalidFrame):

@@ -14,7 +14,7 @@ from onetape.client import Gap, MassiveDataProvider, Parts, SourceChanged, Trans
 from onetape.client._notices import Change, Reason
 from onetape.client._rest import CLIENT_POLICY
 from onetape.clock import SystemClock
-from onetape.errors import OnetapeError, TokenRevoked, UpstreamDown, UpstreamThrottled
+from onetape.errors import AllProvidersFailed, OnetapeError, TokenRevoked, UpstreamDown
 from onetape.gateway.app import Gateway
 from onetape.massive.rest import RestPolicy
 from onetape.model import AssetClass, Bar, Quote, Trade
@@ -25,6 +25,8 @@ from onetape.simulator.faults import (
     BodyKind,
     Close,
     Drop,
+    Fail,
+    FailureKind,
     Hang,
     Mute,
     Refuse,
@@ -32,6 +34,7 @@ from onetape.simulator.faults import (
     Stage,
     StreamAction,
     StreamRule,
+    TradierRule,
 )
 from onetape.testing import Playground, until
 
@@ -47,6 +50,7 @@ QUICK = TransportPolicy(
 IMPATIENT = msgspec.structs.replace(
     CLIENT_POLICY, timeout_s=5.0, deadline_s=5.0, backoff_base_s=0.05, backoff_cap_s=0.1
 )
+TRADIER_FAILS = Fail(kind=FailureKind.BAD_GATEWAY)
 UPSTREAM = {"ping_interval_s": 0.3, "pong_deadline_s": 0.3, "cool_down_s": 1.0}
 
 
@@ -430,27 +434,30 @@ async def test_a_storm_of_429_is_sat_out_together(play: House) -> None:
 
 
 async def test_a_storm_of_429_that_does_not_end_is_told_by_name(play: House) -> None:
-    """R83, R87, R91: three tries, then the caller decides, and knows when."""
+    """R83, R87, R91, R221: three tries, then the caller decides, and knows who said what."""
     play.simulator.inject(
-        RestRule(path="/v3/snapshot", action=Answer(status=429, retry_after_s=60))
+        RestRule(path="/v3/snapshot*", action=Answer(status=429, retry_after_s=60)),
+        TradierRule(action=TRADIER_FAILS),
     )
     async with play.client() as massive:
-        with pytest.raises(UpstreamThrottled) as caught:
+        with pytest.raises(AllProvidersFailed) as caught:
             await massive.get_quote("SPY")
 
-        assert caught.value.retry_after_s is not None
-        assert 1 < caught.value.retry_after_s <= 60
+        assert "massive" in str(caught.value)
+        assert "tradier" in str(caught.value)
         assert "undefined" not in str(caught.value)
         assert massive.get_health().rest.rest.attempts <= 3
 
 
-async def test_a_vendor_that_fails_is_told_by_name(play: House) -> None:
-    """R83, R87, R88: three failures in a row are ill health, one success is good health."""
+async def test_vendors_that_fail_are_told_by_name(play: House) -> None:
+    """R83, R87, R88, R221: three failures in a row are ill health, one success is good health."""
     failing = Answer(status=503, body=BodyKind.HTML)
     patient = msgspec.structs.replace(IMPATIENT, timeout_s=10.0, deadline_s=30.0)
     async with play.client(parts=Parts(policy=patient)) as massive:
-        play.simulator.inject(RestRule(path="/v3/snapshot", action=failing))
-        with pytest.raises(UpstreamDown, match=r"SPY: .* 3 tries"):
+        play.simulator.inject(
+            RestRule(path="/v3/snapshot*", action=failing), TradierRule(action=TRADIER_FAILS)
+        )
+        with pytest.raises((AllProvidersFailed, UpstreamDown), match=r"SPY: .* 3 tries"):
             await massive.get_quote("SPY")
 
         assert massive.get_health().rest.rest.attempts == 3
@@ -463,19 +470,39 @@ async def test_a_vendor_that_fails_is_told_by_name(play: House) -> None:
         assert massive.get_health().status == "ok"
 
 
-async def test_polls_go_on_when_the_vendor_is_back(play: House) -> None:
-    """W-37: who reads is told that nothing comes, and that it comes again."""
+async def test_a_vendor_that_fails_is_stood_in_for_and_the_quote_says_so(play: House) -> None:
+    """R219, R220: whose it is, and why; asked for and polled alike."""
+    play.simulator.inject(RestRule(path="/v3/snapshot*", action=Answer(status=403)))
     async with play.client() as massive:
+        asked = await massive.get_quote("SPY")
         reader = Reader(massive, "SPY")
         await reader.hears(Source.REST)
-        refusal = Answer(status=403)
-        play.simulator.inject(RestRule(path="/v3/snapshot", action=refusal, for_s=1.5))
+
+    for quote in (asked, reader.quotes[-1]):
+        assert quote.provider == "tradier"
+        assert quote.quality is not None
+        assert quote.quality.fallback_reason == (
+            "massive does not accept our key, or the plan lacks this"
+        )
+
+
+async def test_polls_go_on_when_the_vendors_are_back(play: House) -> None:
+    """W-37: who reads is told that nothing comes, and that it comes again."""
+    once = msgspec.structs.replace(IMPATIENT, attempts=1)  # who fails thrice is left alone
+    async with play.client(parts=Parts(transport=QUICK, policy=once)) as massive:
+        reader = Reader(massive, "SPY")
+        await reader.hears(Source.REST)
+        play.simulator.inject(
+            RestRule(path="/v3/snapshot*", action=Answer(status=403)),
+            TradierRule(action=TRADIER_FAILS),
+        )
         await until(lambda: reader.changes[-1].reason is Reason.POLL_FAILED)
         failed = reader.changes[-1]
+        play.simulator.faults.clear(now=SystemClock().monotonic())
         await reader.hears(Source.REST)
 
         assert isinstance(failed, SourceChanged)
-        assert (failed.source, failed.detail) == (None, "upstream_forbidden")
+        assert (failed.source, failed.detail) == (None, AllProvidersFailed.code)
         reasons = [Reason.UNSTREAMED, Reason.POLL_FAILED, Reason.POLL_ANSWERED]
         assert [change.reason for change in reader.changes] == reasons
         reader.holds()

@@ -1,14 +1,21 @@
-"""The providers that must all answer alike, each by its name.
+"""The providers that must all answer alike: each vendor's, and the hybrids made of them.
 
-A vendor's engineer adds one entry to `FACTORIES`: how its three providers are made
-against the simulator, and which rules make that vendor fail. `test_contract` asks the
-rest of every one of them.
+One entry of `FACTORIES` says how three providers are made against the simulator, and
+which rules make them fail. `test_contract` asks the rest of every one of them.
 """
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack
 from typing import Final, NamedTuple, TypeVar
 
@@ -17,6 +24,8 @@ import pytest
 
 from onetape.clock import SystemClock
 from onetape.errors import DataProviderError, MassiveApiError, TradierApiError
+from onetape.hybrid import VendorProviders, create_data_providers, opened
+from onetape.hybrid.seats import HybridPolicy
 from onetape.massive.asker import VendorAsker
 from onetape.massive.notices import FeedPolicy, Notice, TopicsFailed, TopicsLive
 from onetape.massive.providers import (
@@ -64,33 +73,47 @@ HASTY: Final = RestPolicy(deadline_s=6.0, attempts=1, breaker_failures=1000)
 """So that failures are seen soon, and none is hidden by a retry or a breaker."""
 
 
+class Vendor(NamedTuple):
+    """One vendor's own providers, and how to make it fail."""
+
+    name: str
+    options: OptionsDataProvider
+    broker: BrokerDataProvider
+    indices: IndicesDataProvider
+    failure: type[DataProviderError]
+    faults: Mapping[str, Rule]
+
+
 class Providers(NamedTuple):
-    """Three providers of one vendor, and how to make it fail."""
+    """Three providers of one name, and who is behind them, in the order they are asked."""
 
     options: OptionsDataProvider
-    indices: IndicesDataProvider | None  # None: the vendor is no source of indices
+    indices: IndicesDataProvider
     broker: BrokerDataProvider
-    failure: type[DataProviderError]
+    vendors: tuple[Vendor, ...]
     has_flow: bool
-    faults: Mapping[str, Rule]
     simulator: Simulator
 
     @property
     def all(self) -> tuple[DataProvider, ...]:
-        """Those that there are."""
-        three = (self.options, self.indices, self.broker)
-        return tuple(one for one in three if one is not None)
+        """The three."""
+        return self.options, self.indices, self.broker
+
+    def behind(self, provider: DataProvider) -> tuple[Vendor, ...]:
+        """Tell who is asked when one of the three is: for indices, the first one alone."""
+        return self.vendors[:1] if provider is self.indices else self.vendors
 
     def fail(self, how: str) -> None:
-        """Let the vendor fail from now on, until the test ends or `recover`."""
-        self.simulator.inject(self.faults[how])
+        """Let every vendor fail from now on, until the test ends or `recover`."""
+        for vendor in self.vendors:
+            self.simulator.inject(vendor.faults[how])
 
     def recover(self) -> None:
         """Let nothing go wrong any more."""
         self.simulator.faults.clear(now=SystemClock().monotonic())
 
 
-Factory = Callable[[Simulator, AsyncExitStack], AsyncGenerator[Providers]]
+Factory = Callable[[Simulator, AsyncExitStack], Awaitable[Providers]]
 
 
 def always(now_ns: int) -> bool:
@@ -197,7 +220,7 @@ def _class_of(topic: Topic) -> AssetClass:
     return prefixes.get(split_topic(topic)[1][:2], AssetClass.STOCKS)
 
 
-async def massive(simulator: Simulator, stack: AsyncExitStack) -> AsyncGenerator[Providers]:
+async def massive_vendor(simulator: Simulator, stack: AsyncExitStack) -> Vendor:
     clock = SystemClock()
     rest = MassiveREST(
         base_url=simulator.url,
@@ -212,26 +235,25 @@ async def massive(simulator: Simulator, stack: AsyncExitStack) -> AsyncGenerator
         policy = ProviderPolicy(equity_s=0.2)
         return kind(asker=asker, clock=clock, feed=feed, policy=policy, is_open=always)
 
-    yield Providers(
+    return Vendor(
+        name="massive",
         options=await stack.enter_async_context(made(MassiveOptionsProvider)),
         indices=await stack.enter_async_context(made(MassiveIndicesProvider)),
         broker=await stack.enter_async_context(made(MassiveBrokerProvider)),
         failure=MassiveApiError,
-        has_flow=True,
         faults={
             "down": RestRule(action=Answer(status=503)),
             "throttled": RestRule(action=Answer(status=429, retry_after_s=7)),
             "refused": RestRule(action=Answer(status=403)),
             "empty": RestRule(action=EmptyAnswer(), path="/v3/snapshot*"),
         },
-        simulator=simulator,
     )
 
 
 # ---- Tradier ----
 
 
-async def tradier(simulator: Simulator, stack: AsyncExitStack) -> AsyncGenerator[Providers]:
+async def tradier_vendor(simulator: Simulator, stack: AsyncExitStack) -> Vendor:
     clock = SystemClock()
     rest = TradierREST(
         base_url=simulator.tradier_url,
@@ -266,24 +288,80 @@ async def tradier(simulator: Simulator, stack: AsyncExitStack) -> AsyncGenerator
         policy = ProviderPolicy(equity_s=0.2)
         return kind(asker=rest, clock=clock, feed=readers, policy=policy, is_open=always)
 
-    yield Providers(
+    return Vendor(
+        name="tradier",
         options=await stack.enter_async_context(made(TradierOptionsProvider)),
         indices=await stack.enter_async_context(made(TradierIndicesProvider)),
         broker=await stack.enter_async_context(made(TradierBrokerProvider)),
         failure=TradierApiError,
-        has_flow=False,
         faults={
             "down": TradierRule(action=Fail(kind=FailureKind.TEXT)),
             "throttled": TradierRule(action=Fail(kind=FailureKind.QUOTA_FAULT)),
             "refused": TradierRule(action=Fail(kind=FailureKind.NOT_ENTITLED)),
             "empty": TradierRule(action=EmptyAnswer(), path="/v1/markets/options/chains"),
         },
+    )
+
+
+# ---- all of them ----
+
+
+async def massive(simulator: Simulator, stack: AsyncExitStack) -> Providers:
+    return _bare(await massive_vendor(simulator, stack), simulator, has_flow=True)
+
+
+async def tradier(simulator: Simulator, stack: AsyncExitStack) -> Providers:
+    return _bare(await tradier_vendor(simulator, stack), simulator, has_flow=False)
+
+
+async def hybrid(simulator: Simulator, stack: AsyncExitStack) -> Providers:
+    first = await massive_vendor(simulator, stack)
+    return await _hybrid((first, await tradier_vendor(simulator, stack)), simulator, stack)
+
+
+async def hybrid_of_one(simulator: Simulator, stack: AsyncExitStack) -> Providers:
+    """As it is without Tradier's token."""
+    return await _hybrid((await massive_vendor(simulator, stack),), simulator, stack)
+
+
+def _bare(vendor: Vendor, simulator: Simulator, *, has_flow: bool) -> Providers:
+    return Providers(
+        options=vendor.options,
+        indices=vendor.indices,
+        broker=vendor.broker,
+        vendors=(vendor,),
+        has_flow=has_flow,
         simulator=simulator,
     )
 
 
-FACTORIES: Final[Mapping[str, Factory]] = {"massive": massive, "tradier": tradier}
-"""By the name that the providers give themselves."""
+async def _hybrid(
+    vendors: tuple[Vendor, ...], simulator: Simulator, stack: AsyncExitStack
+) -> Providers:
+    first, *others = vendors
+    made = create_data_providers(
+        VendorProviders(first.options, first.broker, first.indices),
+        *(VendorProviders(one.options, one.broker) for one in others),
+        # So that who failed three times is asked again at once.
+        policy=HybridPolicy(open_s=0.001),
+    )
+    hybrids = await stack.enter_async_context(opened(made))
+    return Providers(
+        options=hybrids.options,
+        indices=hybrids.indices,
+        broker=hybrids.broker,
+        vendors=vendors,
+        has_flow=True,
+        simulator=simulator,
+    )
+
+
+FACTORIES: Final[Mapping[str, Factory]] = {
+    "massive": massive,
+    "tradier": tradier,
+    "hybrid": hybrid,
+    "hybrid_of_one": hybrid_of_one,
+}
 
 
 @pytest.fixture(scope="session")
@@ -312,9 +390,7 @@ def shared_simulator() -> Iterator[Simulator]:
 async def providers(
     request: pytest.FixtureRequest, shared_simulator: Simulator
 ) -> AsyncIterator[Providers]:
-    """Every vendor's providers, one after the other; nothing goes wrong yet."""
+    """All of them, one after the other; nothing goes wrong yet."""
     async with AsyncExitStack() as stack:
-        made = FACTORIES[request.param](shared_simulator, stack)
-        async with contextlib.aclosing(made):
-            yield await anext(made)
+        yield await FACTORIES[request.param](shared_simulator, stack)
     shared_simulator.faults.clear(now=SystemClock().monotonic())

@@ -1,6 +1,7 @@
 """What every provider owes its callers, whoever is behind it: R205-R210, R213, R215, W-59 … W-66.
 
-`conftest.FACTORIES` names the vendors; each test here is asked of every one of them.
+`conftest.FACTORIES` names them, vendors' own and hybrids; each test here is asked of
+every one of them.
 """
 
 import asyncio
@@ -8,12 +9,19 @@ from collections.abc import Awaitable, Callable, Iterator
 from datetime import date, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from onetape import calendar
 from onetape.chain_query import ChainQuery
 from onetape.clock import SystemClock
-from onetape.errors import ContractNotFound, DataProviderError, InvalidRequest, InvalidSymbol
+from onetape.errors import (
+    AllProvidersFailed,
+    ContractNotFound,
+    DataProviderError,
+    InvalidRequest,
+    InvalidSymbol,
+)
 from onetape.model import (
     ContractType,
     Flow,
@@ -47,8 +55,7 @@ def broker(providers: Any) -> BrokerDataProvider:
 
 
 @pytest.fixture
-def indices(providers: Any) -> IndicesDataProvider | None:
-    """None where the vendor is no source of indices."""
+def indices(providers: Any) -> IndicesDataProvider:
     return providers.indices
 
 
@@ -64,7 +71,7 @@ async def test_each_is_what_its_interface_says(providers: Any) -> None:
     """R188, R213."""
     assert isinstance(providers.options, OptionsDataProvider)
     assert isinstance(providers.broker, BrokerDataProvider)
-    assert providers.indices is None or isinstance(providers.indices, IndicesDataProvider)
+    assert isinstance(providers.indices, IndicesDataProvider)
     assert {one.name for one in providers.all} == {providers.options.name}
 
 
@@ -240,13 +247,15 @@ async def test_a_contract_on_an_index_is_found_whatever_its_root(
     assert found.contract.underlying == "I:RUT"
 
 
-async def test_a_contract_that_is_not_there_is_an_answer(options: OptionsDataProvider) -> None:
-    """W-59, R265."""
+async def test_a_contract_that_is_not_there_is_an_answer(
+    options: OptionsDataProvider, providers: Any
+) -> None:
+    """W-59, R265: of whoever was asked first, and the other one is not asked."""
     day = calendar.new_york_date(SystemClock().now_ns()) + timedelta(days=30)
     for _ in range(4):
         with pytest.raises(ContractNotFound) as caught:
             await options.get_option_contract("SPY", 650.001, day, ContractType.CALL)
-        assert caught.value.provider == options.name
+        assert caught.value.provider == providers.vendors[0].name
 
     assert health(options).healthy
     assert health(options).failures == 0
@@ -317,9 +326,7 @@ async def test_a_stock_is_told_as_it_changes(broker: BrokerDataProvider) -> None
     assert times == sorted(times)
 
 
-async def test_an_index_is_told_as_it_changes(indices: IndicesDataProvider | None) -> None:
-    if indices is None:
-        return
+async def test_an_index_is_told_as_it_changes(indices: IndicesDataProvider) -> None:
     told: list[IndexSnapshot] = []
 
     handle = indices.subscribe_index("SPX", told.append)
@@ -335,11 +342,9 @@ async def test_an_index_is_told_as_it_changes(indices: IndicesDataProvider | Non
 
 
 async def test_indices_come_with_the_lengths_asked_for(
-    indices: IndicesDataProvider | None,
+    indices: IndicesDataProvider,
 ) -> None:
     """R206, R207."""
-    if indices is None:
-        return
     lengths = [bar_length("1m"), bar_length("5m")]
 
     rows = await indices.get_index_snapshots(["SPX", "VIX", "I:NOPE"], timeframes=lengths)
@@ -357,10 +362,8 @@ async def test_indices_come_with_the_lengths_asked_for(
 
 
 async def test_what_is_no_index_is_the_callers_mistake(
-    indices: IndicesDataProvider | None,
+    indices: IndicesDataProvider,
 ) -> None:
-    if indices is None:
-        return
     with pytest.raises(InvalidSymbol):
         await indices.get_index_snapshots(["SPY"])
     assert health(indices).failures == 0
@@ -430,9 +433,25 @@ def questions(providers: Any) -> Iterator[tuple[Any, Callable[[], Awaitable[Any]
     yield options, lambda: options.get_expirations("AAPL")
     yield broker, lambda: broker.get_quotes(["AAPL", "MSFT"])
     yield broker, lambda: broker.get_bars("AAPL", bar_length("5m"), day, day)
-    if indices is not None:
-        yield indices, lambda: indices.get_index_snapshots(["NDX"])
-        yield indices, lambda: indices.get_indicators("NDX", bar_length("1m"))
+    yield indices, lambda: indices.get_index_snapshots(["NDX"])
+    yield indices, lambda: indices.get_indicators("NDX", bar_length("1m"))
+
+
+def vendors_errors(error: DataProviderError, providers: Any, asked: Any) -> list[DataProviderError]:
+    """Return what each vendor behind a provider said, out of its one error.
+
+    A vendor's own provider signs its errors. So does a hybrid with two vendors behind it,
+    for what failed is all of them, and each one's own error is in it. With one behind it
+    there is nothing to add, and that one's error is passed on as it came.
+    """
+    if len(providers.behind(asked)) == 1:
+        return [error]
+    assert isinstance(error, AllProvidersFailed)
+    assert error.provider == asked.name
+    assert error.status is None, "whose would it be?"
+    causes = [one for one in error.causes if isinstance(one, DataProviderError)]
+    assert len(causes) == len(error.causes)
+    return causes
 
 
 @pytest.mark.parametrize("how", ["down", "throttled", "refused"])
@@ -442,14 +461,33 @@ async def test_every_failure_is_the_providers_own_with_its_cause(providers: Any,
 
     for provider, question in questions(providers):
         before = health(provider).failures
-        with pytest.raises(providers.failure) as caught:
+        with pytest.raises(DataProviderError) as caught:
             await question()
-        error = caught.value
-        assert isinstance(error, DataProviderError)
-        assert error.provider == provider.name
-        assert error.causes
+        said = vendors_errors(caught.value, providers, provider)
+        for vendor, error in zip(providers.behind(provider), said, strict=True):
+            assert type(error) is vendor.failure
+            assert error.provider == vendor.name
+            assert error.causes
         assert health(provider).failures > before
         assert health(provider).last_failure
+
+
+@pytest.mark.parametrize(("how", "status"), [("down", 503), ("throttled", 429), ("refused", 403)])
+async def test_a_failure_tells_the_status_that_the_vendor_answered(
+    providers: Any, how: str, status: int
+) -> None:
+    """R264: as a number and safe for JSON."""
+    providers.fail(how)
+
+    with pytest.raises(DataProviderError) as caught:
+        await providers.broker.get_quotes(["AAPL", "MSFT"])
+
+    said = vendors_errors(caught.value, providers, providers.broker)
+    shown = msgspec.json.decode(msgspec.json.encode(caught.value.as_dict()))
+    assert [error.status for error in said] == [status] * len(providers.vendors)
+    described = [shown] if len(said) == 1 else shown["causes"]
+    assert [one["status"] for one in described] == [status] * len(said)
+    assert [one["code"] for one in described] == [error.code for error in said]
 
 
 async def test_three_failures_in_a_row_make_it_fail_and_an_answer_makes_it_well(
@@ -468,15 +506,19 @@ async def test_three_failures_in_a_row_make_it_fail_and_an_answer_makes_it_well(
     rows: Rows[Quote] = await broker.get_quotes(["SPY"])
 
     assert len(rows) == 1
-    assert (health(broker).healthy, health(broker).consecutive_errors) == (True, 0)
+    await until(lambda: health(broker).healthy)  # a hybrid proves it beside the other's answer
+    assert health(broker).consecutive_errors == 0
 
 
 async def test_an_empty_answer_about_what_is_listed_is_a_failure(providers: Any) -> None:
     """W-60, W-75: an outage may come as an empty 200."""
     providers.fail("empty")
 
-    with pytest.raises(providers.failure):
+    with pytest.raises(DataProviderError) as caught:
         await providers.options.get_option_chain("MSFT", ChainQuery(max_expirations=1))
+
+    said = vendors_errors(caught.value, providers, providers.options)
+    assert [type(error) for error in said] == [vendor.failure for vendor in providers.vendors]
 
 
 async def test_a_subscription_outlives_a_failure(providers: Any) -> None:

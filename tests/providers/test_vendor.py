@@ -24,8 +24,6 @@ from onetape.providers.vendor import (
     ProviderPolicy,
     Vendor,
     chain_bytes,
-    options_trade,
-    stocks_trade,
 )
 from onetape.testing import ManualClock, until
 
@@ -364,22 +362,6 @@ def test_a_chain_takes_what_its_contracts_take() -> None:
     )
 
     assert chain_bytes(chain) == 0
-
-
-@pytest.mark.parametrize(
-    ("at_ns", "options", "stocks"),
-    [
-        (MONDAY_NOON, True, True),
-        (MONDAY_NOON - 3 * HOUR, False, True),  # 09:00
-        (MONDAY_NOON + 4 * HOUR, True, True),  # 16:00
-        (MONDAY_NOON + 4 * HOUR + 900 * SECOND, False, True),  # 16:15
-        (MONDAY_NOON + 9 * HOUR, False, False),
-        (MONDAY_NOON - 24 * HOUR, False, False),  # Sunday
-        (0, True, True),  # long before the calendar begins
-    ],
-)
-def test_what_trades_when(at_ns: int, options: bool, stocks: bool) -> None:
-    assert (options_trade(at_ns), stocks_trade(at_ns)) == (options, stocks)
 
 
 def test_the_kind_of_failure_is_the_providers() -> None:

@@ -92,12 +92,13 @@ def spoil(contracts: tuple[OptionSnapshot, ...], count: int) -> tuple[OptionSnap
 
 
 def test_an_empty_chain_is_an_error() -> None:
-    """R204."""
+    """R204, R268."""
     assert codes(chain(())) == ["chain_empty"]
     assert quality(chain(())).level(NOW) is Level.POOR
 
 
 def test_a_chain_without_calls_is_a_warning() -> None:
+    """R268."""
     puts = chain(board(sides=[PUT]))
 
     assert codes(puts) == ["calls_missing"]
@@ -105,11 +106,12 @@ def test_a_chain_without_calls_is_a_warning() -> None:
 
 
 def test_a_chain_without_puts_is_a_warning() -> None:
+    """R268."""
     assert codes(chain(board(sides=[CALL]))) == ["puts_missing"]
 
 
 def test_a_gap_in_the_strikes_is_found_by_their_usual_step() -> None:
-    """R204; information only, as section 2.17 has it."""
+    """R204, R268; information only, as section 2.17 has it."""
     gap = chain(board([90, 95, 100, 110, 115, 120]))
 
     assert quality(gap).reasons == (reason("strike_gap", "2025-12-19 100-110"),)
@@ -117,7 +119,7 @@ def test_a_gap_in_the_strikes_is_found_by_their_usual_step() -> None:
 
 
 def test_a_chain_without_strikes_at_the_money_is_poor() -> None:
-    """W-54."""
+    """W-54, R268."""
     wings = chain(board([*range(80, 95), *range(106, 120)]))
 
     assert codes(wings) == ["atm_missing", "strike_gap"]
@@ -125,6 +127,7 @@ def test_a_chain_without_strikes_at_the_money_is_poor() -> None:
 
 
 def test_a_valid_chain_covers_both_sides_and_the_money_and_is_excellent() -> None:
+    """R268."""
     whole = chain(board(days=[DECEMBER, JANUARY]))
 
     assert quality(whole).reasons == ()

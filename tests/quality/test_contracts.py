@@ -70,6 +70,7 @@ def score(subject: OptionSnapshot, *, age_s: float = 0) -> int:
 
 
 def test_a_valid_call_is_excellent() -> None:
+    """R268."""
     judged = judge_contract(snapshot(), now_ns=NOW, market_open=True)
 
     assert judged.quality is not None
@@ -79,12 +80,14 @@ def test_a_valid_call_is_excellent() -> None:
 
 
 def test_a_valid_put_is_excellent() -> None:
+    """R268."""
     assert codes(put()) == []
     assert score(put()) == 100
 
 
 @pytest.mark.parametrize("strike", [0.0, -1.0, math.nan, math.inf, "100", None])
 def test_a_strike_that_is_not_above_zero_is_an_error(strike: Any) -> None:
+    """R268."""
     assert codes(snapshot(contract__strike=strike)) == ["strike_invalid"]
     assert score(snapshot(contract__strike=strike)) == 0
 
@@ -103,13 +106,13 @@ def test_a_strike_that_is_not_above_zero_is_an_error(strike: Any) -> None:
     ],
 )
 def test_terms_that_are_missing_or_of_another_type_are_errors(changes: Make, code: str) -> None:
-    """R194."""
+    """R194, R268."""
     assert codes(snapshot(**changes)) == [code]
     assert score(snapshot(**changes)) == 0
 
 
 def test_a_crossed_quote_is_an_error() -> None:
-    """R197, C25."""
+    """R197, C25, R268."""
     crossed = snapshot(quote__bid=2.1, quote__ask=2.05)
 
     assert codes(crossed) == ["crossed"]
@@ -118,12 +121,13 @@ def test_a_crossed_quote_is_an_error() -> None:
 
 @pytest.mark.parametrize("changes", [{"quote__bid": -0.01}, {"quote__ask": -0.01}])
 def test_a_negative_price_is_an_error(changes: Make) -> None:
+    """R268."""
     assert "price_negative" in codes(snapshot(**changes))
     assert score(snapshot(**changes)) == 0
 
 
 def test_a_locked_quote_is_only_information_and_a_zero_bid_a_warning() -> None:
-    """W-57."""
+    """W-57, R268."""
     locked, zero = snapshot(quote__bid=2.0, quote__ask=2.0), snapshot(quote__bid=0.0)
 
     assert (codes(locked), score(locked)) == (["locked"], 100)
@@ -153,7 +157,7 @@ def test_a_locked_quote_is_only_information_and_a_zero_bid_a_warning() -> None:
 def test_greeks_outside_their_bounds_are_found(
     greek: str, value: float, code: str | None, points: int
 ) -> None:
-    """R195, C25: a warning outside, an error when physically impossible."""
+    """R195, C25, R268: a warning outside, an error when physically impossible."""
     subject = snapshot(**{f"greeks__{greek}": value})
 
     assert codes(subject) == ([code] if code else [])
@@ -176,7 +180,7 @@ def test_greeks_outside_their_bounds_are_found(
 def test_the_sign_of_delta_follows_the_side(
     make: Callable[..., OptionSnapshot], delta: float, found: list[str]
 ) -> None:
-    """R199."""
+    """R199, R268."""
     assert codes(make(greeks__delta=delta)) == found
 
 
@@ -192,7 +196,7 @@ def test_the_sign_of_delta_follows_the_side(
     ],
 )
 def test_implied_volatility_is_bounded(volatility: float, found: list[str], points: int) -> None:
-    """W-56."""
+    """W-56, R268."""
     subject = snapshot(implied_volatility=volatility)
 
     assert (codes(subject), score(subject)) == (found, points)
@@ -200,12 +204,12 @@ def test_implied_volatility_is_bounded(volatility: float, found: list[str], poin
 
 @pytest.mark.parametrize(("age_s", "points"), [(4.9, 100), (5.1, 90), (15.1, 75), (30.1, 0)])
 def test_an_old_quote_loses_points_and_then_all(age_s: float, points: int) -> None:
-    """R196."""
+    """R196, R268."""
     assert score(snapshot(), age_s=age_s) == points
 
 
 def test_each_warning_takes_five_points() -> None:
-    """R201."""
+    """R201, R268."""
     faults = {"volume": 0.0, "open_interest": 0.0, "quote__bid": 0.0, "greeks__delta": -0.1}
 
     assert score(snapshot(**faults)) == 80

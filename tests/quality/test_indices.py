@@ -61,7 +61,7 @@ def codes(snapshot: IndexSnapshot) -> list[str]:
 
 
 def test_an_inverted_candle_is_an_error_of_the_index() -> None:
-    """R193."""
+    """R193, R268."""
     quality = verdict(index(timeframes={"1m": (bar(), bar(high=6580.0)), "5m": (bar(),)}))
 
     assert quality.reasons == (reason("range_inverted", "1 of 2 bars of 1m"),)
@@ -81,12 +81,14 @@ def test_an_inverted_candle_is_an_error_of_the_index() -> None:
     ],
 )
 def test_an_invalid_value_is_an_error(changes: dict[str, Any], found: list[str]) -> None:
+    """R268."""
     assert codes(index(**changes)) == found
     assert verdict(index(**changes)).confidence(NOW) == 0
 
 
 @pytest.mark.parametrize(("age_s", "points"), [(5, 100), (5.1, 90), (15.1, 75), (30.1, 0)])
 def test_a_stale_index_loses_points_and_then_all(age_s: float, points: int) -> None:
+    """R268."""
     assert verdict(index()).confidence(NOW + round(age_s * S)) == points
 
 

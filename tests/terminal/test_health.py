@@ -80,13 +80,21 @@ async def test_providers_are_shown_once_the_gateway_tells_them() -> None:
         "response_time_s": 0.5,
     }
     tradier = {"provider": "tradier", "healthy": False, "status": "open", "failures": 3}
+    tradier["data"] = "options"
     lines = lines_of({"status": "ok", "providers": [massive, tradier]}, await client(), now_ns=NOW)
 
     assert lines[0] == Line("gateway", True, "ok", "")
     assert lines[1] == Line(
-        "provider massive", True, "ok", "last success 12:00:00 EST  response time s 0.5"
+        "provider massive", True, "ok", "last success 12:00:00 EST  response time 500 ms"
     )
-    assert lines[2] == Line("provider tradier", False, "open", "failures 3")
+    assert lines[2] == Line("provider tradier options", False, "open", "failures 3")
+
+
+async def test_the_gateways_own_view_has_its_line() -> None:
+    hub = {"watched": 6, "known": 5, "last_update_age_s": 1.25, "last_poll_age_s": None}
+    lines = lines_of({"status": "ok", "hub": hub}, await client(), now_ns=NOW)
+
+    assert lines[1] == Line("gateway hub", True, "ok", "watched 6  known 5  last update age 1.2 s")
 
 
 async def test_lines_are_drawn_for_people_and_written_for_programs() -> None:

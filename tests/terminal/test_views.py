@@ -282,6 +282,20 @@ def test_a_judged_chain_shows_the_quality_of_each_contract_and_its_own() -> None
     assert "0 poor" in text.splitlines()[-1]
 
 
+def test_who_stands_in_for_whom_is_said_once_and_why() -> None:
+    """R220."""
+    why = "massive is down"
+    fallen = msgspec.structs.replace(POOR, provider="tradier", fallback_reason=why + "\x1b[2J")
+    rows = [quote(one, provider="tradier", quality=fallen) for one in ("SPY", "QQQ")]
+    rows += [SPY, quote("IWM", quality=POOR)]
+
+    (line,) = views.stand_ins(rows)
+    text = chain_text(chain(option(CALL, 650), provider="tradier", quality=fallen))
+
+    assert line.plain == "tradier stands in: massive is down?[2J"
+    assert text.splitlines()[1] == line.plain
+
+
 # lines
 
 

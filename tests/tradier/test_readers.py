@@ -1,6 +1,5 @@
 """Who reads what of the one stream: R208, R228."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from onetape.massive.notices import AuthFailed, Lost, Restored
 from onetape.model import Quote, Topic, Trade
+from onetape.providers.readers import Reader
 from onetape.tradier.notices import SymbolsFailed
-from onetape.tradier.readers import Reader, StreamReaders
+from onetape.tradier.readers import StreamReaders
 
 
 def quote(symbol: str) -> Quote:
@@ -143,38 +143,6 @@ def test_what_was_read_first_is_streamed_when_not_all_can_be() -> None:
     Ear().read(stream.readers, "Q.D")
 
     assert stream.wanted == {"A", "D"}
-
-
-def test_a_reader_that_raises_costs_nobody_else_anything(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    stream = Stream()
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("mine")
-
-    stream.readers.open(topics("Q.SPY"), fail, fail)
-    ear = Ear().read(stream.readers, "Q.SPY")
-
-    with caplog.at_level(logging.ERROR, "onetape.tradier.readers"):
-        for _ in range(3):
-            stream.readers.take([quote("SPY")])
-
-    assert len(ear.events) == 3
-    assert stream.readers.statistics().failures == 4
-    assert len(caplog.records) == 1
-
-
-def test_who_is_closed_by_another_ones_callback_hears_nothing_more() -> None:
-    stream = Stream()
-    ear = Ear()
-    stream.readers.open(topics("Q.SPY"), lambda _: ear.close(), ear.tell)
-    ear.read(stream.readers, "Q.SPY")
-
-    stream.readers.take([quote("SPY")])
-
-    assert ear.events == []
-    assert stream.readers.statistics()[:3] == (1, 1, 1)
 
 
 def test_before_it_is_connected_wishes_are_kept() -> None:

@@ -12,11 +12,13 @@ from onetape.errors import (
     ConfigInvalid,
     InvalidRequest,
     UpstreamDown,
+    UpstreamError,
     UpstreamForbidden,
     UpstreamGarbled,
     UpstreamThrottled,
     UpstreamTimeout,
 )
+from onetape.providers.health import status_of
 from onetape.secret import Secret
 from onetape.testing import ManualClock, until
 from onetape.tradier.budget import WINDOW_S, Priority
@@ -236,6 +238,26 @@ async def test_what_tradier_would_take_comes_with_the_refusal() -> None:
 
     assert isinstance(refusal, Refusal)
     assert refusal.earliest_ns == 1_772_168_400_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (answer(403, b"Forbidden", kind="text/plain"), 403),
+        (answer(500, b"", kind="text/plain"), 500),
+        (answer(429, b"Quota Violation", kind="text/plain"), 429),
+        (HTML, 200),  # the page of an outage
+        (answer(body=b'{"clock":' + b" " * 500 + b"null}"), 200),  # larger than we read
+        (RESET, None),
+    ],
+)
+async def test_the_status_is_beneath_the_error(reply: bytes, status: int | None) -> None:
+    """R264: a refusal comes with any status, and an error without an answer has none."""
+    async with rig(reply, policy=TradierPolicy(attempts=1, max_body_bytes=200)) as made:
+        with pytest.raises(UpstreamError) as caught:
+            await made.rest.get(ask_clock())
+
+    assert status_of(caught.value) == status
 
 
 async def test_an_answer_larger_than_we_read_is_too_large() -> None:

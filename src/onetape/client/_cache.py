@@ -25,7 +25,7 @@ import msgspec
 from onetape.calendar import Holiday
 from onetape.clock import Clock
 from onetape.core.cache import Cache, Freshness
-from onetape.errors import OnetapeError, UpstreamError
+from onetape.errors import UNREADABLE, OnetapeError, UpstreamError
 from onetape.flights import Flights
 from onetape.massive.wire_rest import ParamValue, Scalar, query_of, text_of
 from onetape.model import OptionContract
@@ -480,7 +480,7 @@ def _entry_of(raw: msgspec.Raw, namespace: str) -> _Entry | None:
     try:
         record = _record.decode(raw)
         value = _values[namespace].decode(record.value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     if _namespace(record.key) != namespace:
         return None

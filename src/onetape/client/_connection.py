@@ -37,6 +37,8 @@ from onetape.client._endpoint import (
     UpstreamUp,
 )
 from onetape.client._health import Health, Status, judge
+from onetape.client._judging import Judge
+from onetape.client._market import MarketQuestions
 from onetape.client._notices import WINDOW_NS, Key, Kind, TransportPolicy
 from onetape.client._polling import Fetches, LiveTransport
 from onetape.client._queries import DISCONNECTED, Queries
@@ -132,6 +134,7 @@ class Connection:
     ) -> None:
         self.url = root_of(url)
         self._clock = clock
+        self.judge = Judge(clock)
         self._mint = _mint(self.url, credential, clock, parts.policy)
         self.tokens = parts.tokens or Tokens(
             rest=self._mint, clock=clock, on_renewed=self._renew_streams
@@ -139,21 +142,23 @@ class Connection:
         self.rest = parts.rest or GatewayREST(
             url=self.url, tokens=self.tokens, clock=clock, policy=parts.policy
         )
-        self.cache = parts.cache or ClientCache(
-            clock=clock,
-            max_bytes=cache_bytes,
-            directory=None if cache_dir is None else cache_dir / _folder(self.url),
-            simulated=lambda: self.health().simulated,
-        )
+        self.cache = parts.cache or self._make_cache(cache_dir, cache_bytes)
         self._stop = asyncio.Event()
-        self._questions = MassiveQuestions(_Asking(self.rest, self._stop.is_set), clock)
+        asking = _Asking(self.rest, self._stop.is_set)
+        self._market = MarketQuestions(asking)
+        self._questions = MassiveQuestions(asking, clock)
         self._queries = Queries(
-            questions=self._questions, cache=self.cache, clock=clock, is_over=self._stop.is_set
+            market=self._market,
+            questions=self._questions,
+            judge=self.judge,
+            cache=self.cache,
+            clock=clock,
+            is_over=self._stop.is_set,
         )
         self._streamed = streams
         self.transport = LiveTransport(
             streamed=streams,
-            fetches=Fetches(self._questions.quotes, self._trades_since, self._bars_since),
+            fetches=Fetches(self._market.quotes, self._trades_since, self._bars_since),
             want=self._want,
             clock=clock,
             policy=parts.transport,
@@ -166,6 +171,14 @@ class Connection:
         self._turn = asyncio.Lock()
         self._life: asyncio.Task[None] | None = None
         self._is_open = False
+
+    def _make_cache(self, directory: Path | None, max_bytes: int) -> ClientCache:
+        return ClientCache(
+            clock=self._clock,
+            max_bytes=max_bytes,
+            directory=None if directory is None else directory / _folder(self.url),
+            simulated=lambda: self.health().simulated,
+        )
 
     def _begin_watching(self) -> None:
         self._watchlist = Watchlist()
@@ -402,9 +415,10 @@ class Connection:
 
     def health(self) -> Health:
         """Look at every part."""
+        rest = self.rest.statistics()
         return judge(
             is_connected=self.is_open,
-            rest=self.rest.statistics(),
+            rest=rest._replace(simulated=rest.simulated or self._market.simulated),
             streams=self.streams.health(),
             token=self.tokens.statistics(),
             cache=self.cache.statistics(),

@@ -7,11 +7,14 @@
 
 It talks to a gateway only. Symbols may be written as people write them (`SPX`, `brk/b`,
 `SPY251219C00650000`); what comes back is in the vendor's form (`I:SPX`, `BRK.B`, `O:SPY…`).
-Nothing is None that is known, and nothing is 0 that is not.
+Nothing is None that is known, and nothing is 0 that is not. What REST answers is judged:
+`quote.quality.confidence(now_ns)`; a `provider` other than `massive` stands in for it, and
+`quality.fallback_reason` says why. `received_ns` is when the gateway learned of a datum.
 
 Every query raises an `OnetapeError`: a `RequestError` when the question is wrong,
 `Throttled` when it came too early, an `UpstreamError` when there is no answer after
-three tries, `NotConnected` outside the `async with` block. Cancelling one caller never
+three tries, a `DataProviderError` when no provider has one, `NotConnected` outside the
+`async with` block. Cancelling one caller never
 disturbs another.
 """
 
@@ -138,16 +141,19 @@ class MassiveDataProvider:
     # the market
 
     async def get_market_status(self) -> MarketStatus:
-        """Return what the exchanges are doing. Source: `/v1/marketstatus/now`."""
+        """Return what the exchanges are doing; the calendar's word until the vendor's is there.
+
+        Source: `/api/market/status`.
+        """
         return await self._connection.queries.market_status()
 
     async def get_market_holidays(self, year: int | None = None) -> Rows[Holiday]:
         """Return a year's holidays and half days; of this year without a number. Kept a day.
 
-        Source: `/v1/marketstatus/upcoming`; before today, onetape's exchange calendar.
+        Source: `/api/market/holidays`; before today, onetape's exchange calendar.
 
         Raises:
-            InvalidRequest: neither knows the year.
+            InvalidRequest: a year that the calendar does not cover.
         """
         return await self._connection.queries.market_holidays(year)
 
@@ -156,11 +162,12 @@ class MassiveDataProvider:
     async def get_quote(self, symbol: str) -> Quote:
         """Return the quote of a stock, an option or an index, in dollars or index points.
 
-        Source: `/v3/snapshot`.
+        Source: `/api/quotes`: judged; of a stock or an option, there is a second provider.
 
         Raises:
             NotFound: there is no such symbol.
             UpstreamForbidden: the plan does not have it.
+            AllProvidersFailed: nobody answered.
         """
         rows = await self.get_quotes([symbol])
         for fault in rows.errors.values():
@@ -170,12 +177,12 @@ class MassiveDataProvider:
     async def get_quotes(self, symbols: Iterable[str]) -> Rows[Quote]:
         """Return quotes in the order asked for; what has none is in `errors`, by symbol.
 
-        Source: `/v3/snapshot`, 250 symbols a request.
+        Source: `/api/quotes`, 250 symbols a request.
         """
         return await self._connection.queries.quotes(symbols)
 
     async def get_index(self, symbol: str) -> IndexSnapshot:
-        """Return one index, in points. Source: `/v3/snapshot/indices`.
+        """Return one index, in points. Source: `/api/massive/indices`.
 
         Raises:
             NotFound: there is no such index.
@@ -189,7 +196,7 @@ class MassiveDataProvider:
     async def get_indices(self, symbols: Iterable[str]) -> Rows[IndexSnapshot]:
         """Return indices in the order asked for; what is not there is in `errors`, by symbol.
 
-        Source: `/v3/snapshot/indices`, 250 symbols a request.
+        Source: `/api/massive/indices`, 250 symbols a request.
         """
         return await self._connection.queries.indices(symbols)
 
@@ -215,8 +222,9 @@ class MassiveDataProvider:
         All bounds are inclusive, and one that cannot be checked for lack of a number keeps
         a contract out. The chain is kept 10 s, a minute while the market is closed.
 
-        Source: `/v3/snapshot/options/{underlying}`, over all pages. A page that fails
-        after the first leaves the chain without what follows, and `partial` says so.
+        Source: `/api/options/chain`: all pages of the first provider, or the other's chain;
+        each contract is judged, and so is the whole. A page that fails after the first
+        leaves the chain without what follows, and `partial` says so.
 
         Args:
             underlying: `SPY`, `SPX`.
@@ -269,7 +277,7 @@ class MassiveDataProvider:
     ) -> Pages[Trade]:
         """Return an option's prints: await them all, or iterate page by page.
 
-        Source: `/v3/trades/{symbol}`.
+        Source: `/v3/trades/{symbol}`, judged here.
 
         Args:
             symbol: The option.
@@ -296,7 +304,9 @@ class MassiveDataProvider:
     ) -> Pages[Bar]:
         """Return bars, oldest first: await them all, or iterate page by page. Kept 60 s.
 
-        Source: `/v2/aggs/ticker/{symbol}/range/…`, adjusted for splits.
+        Source: `/api/bars`, adjusted for splits and judged; of a stock, there is a second
+        provider. A range that may have more than 5,000 bars is the vendor's pages,
+        `/v2/aggs/ticker/{symbol}/range/…`, judged here.
 
         Args:
             symbol: A stock, an option or an index.
@@ -341,13 +351,14 @@ class MassiveDataProvider:
         overflow: Overflow = Overflow.CONFLATE,
         poll_interval_s: float | None = None,
         on_change: OnChange | None = None,
+        judged: bool = False,
     ) -> Subscription[Quote]:
         """Stream quotes, and poll what is not streamed, or not just now.
 
         Iterate over the subscription, or give a callback; end it by leaving its `async
         with` block or by calling it. Every quote says its `source` and its provider.
 
-        Sources: `Q.` of options, `V.` of indices, else `/v3/snapshot`.
+        Sources: `Q.` of options, `V.` of indices, else `/api/quotes`.
 
         Args:
             symbols: Stocks, options and indices; None follows the watchlist.
@@ -356,13 +367,20 @@ class MassiveDataProvider:
             poll_interval_s: How often to poll, in place of 2 s for options, 4 s for
                 stocks, 5 s for indices and at least 12 s while the market is closed.
             on_change: Told when a symbol's source changes and when a gap opens.
+            judged: Judge what the stream brings too, as it is read; what is polled was judged.
 
         Raises:
             NotConnected: not between `connect` and `disconnect`.
             InvalidRequest: no symbol, one that has no quotes, or one of no shape that we know.
         """
         keys = () if symbols is None else _keys(Kind.QUOTE, symbols)
-        subscription = Subscription(keys, callback=callback, on_change=on_change, overflow=overflow)
+        subscription = Subscription(
+            keys,
+            callback=callback,
+            on_change=on_change,
+            overflow=overflow,
+            judge=self._connection.judge.quote if judged else None,
+        )
         if symbols is None:
             return self._connection.follow(subscription, poll_interval_s=poll_interval_s)
         return self._connection.subscribe(subscription, poll_interval_s=poll_interval_s)
@@ -375,6 +393,7 @@ class MassiveDataProvider:
         *,
         overflow: Overflow = Overflow.CUT,
         on_change: OnChange | None = None,
+        judged: bool = False,
     ) -> Subscription[Bar]:
         """Stream bars as they close: none missing and none twice, however they came.
 
@@ -389,12 +408,17 @@ class MassiveDataProvider:
             timespan: `1m` or `1s`: what is streamed; longer ones are asked for.
             overflow: What happens when bars come faster than they are read.
             on_change: Told when a symbol's source changes and when a gap opens.
+            judged: As for `subscribe_quotes`.
         """
         kind = _BARS.get(bar_length(timespan))
         if kind is None:
             raise InvalidRequest(f"bars of {timespan} are not streamed: 1s and 1m are")
         subscription: Subscription[Bar] = Subscription(
-            _keys(kind, symbols), callback=callback, on_change=on_change, overflow=overflow
+            _keys(kind, symbols),
+            callback=callback,
+            on_change=on_change,
+            overflow=overflow,
+            judge=self._connection.judge.bar if judged else None,
         )
         return self._connection.subscribe(subscription)
 
@@ -406,6 +430,7 @@ class MassiveDataProvider:
         overflow: Overflow = Overflow.CUT,
         poll_interval_s: float | None = None,
         on_change: OnChange | None = None,
+        judged: bool = False,
     ) -> Subscription[Trade]:
         """Stream the prints of options and stocks: none missing and none twice.
 
@@ -415,7 +440,11 @@ class MassiveDataProvider:
         Sources: `T.`, else `/v3/trades/…` from the last print on.
         """
         subscription: Subscription[Trade] = Subscription(
-            _keys(Kind.TRADE, symbols), callback=callback, on_change=on_change, overflow=overflow
+            _keys(Kind.TRADE, symbols),
+            callback=callback,
+            on_change=on_change,
+            overflow=overflow,
+            judge=self._connection.judge.trade if judged else None,
         )
         return self._connection.subscribe(subscription, poll_interval_s=poll_interval_s)
 

@@ -1,27 +1,32 @@
 """The questions a client asks, with the cache in front of them.
 
-    market status, quotes, indices, RSI, trades   only joined while in flight
-    chains 10 s (60 s when closed)   bars 60 s   contracts 15 min   holidays a day
+    of the gateway   market status, quotes, indices          only joined while in flight
+                     chains 10 s (60 s when closed)          holidays a day
+                     bars 60 s
+    of the vendor    RSI, trades                             only joined while in flight
+                     bars when there are many                contracts 15 min
 
-Chains are kept as the vendor gave them, so one that is asked for with other bounds of
-volume, spread or distance from the money is the same answer, selected from anew. An answer
-that is not whole is given to who asked, and not kept.
+What the gateway says is judged, and of another vendor when the first fails; what is the
+vendor's own word is judged here. A chain is kept
+by all its bounds, for what they leave out does not travel; the gateway itself keeps it
+whole. An answer that is not whole is given to who asked, and not kept.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import date
 from typing import Final, TypeVar, cast
 
-import msgspec
-
 from onetape import calendar
 from onetape.calendar import Holiday
 from onetape.chain_query import ChainQuery
+from onetape.client._bars import BarQuestions
 from onetape.client._cache import STALE_S, TTL_S, ClientCache
+from onetape.client._judging import Judge
+from onetape.client._market import MarketQuestions, chain_params
 from onetape.client._polling import market_is_open
 from onetape.clock import Clock
 from onetape.errors import NotConnected, ShuttingDown
-from onetape.massive.questions import MassiveQuestions, Params, chain_params, normalized
+from onetape.massive.questions import MassiveQuestions, Params, normalized
 from onetape.model import (
     Bar,
     IndexSnapshot,
@@ -41,7 +46,7 @@ T = TypeVar("T")
 
 DISCONNECTED: Final = "the client is disconnected"
 
-_CONTRACT_BYTES: Final = 1_600  # of a chain's row in memory, measured
+_CONTRACT_BYTES: Final = 2_100  # of a judged row in memory, measured
 _BAR_BYTES: Final = 300
 _key = ClientCache.key
 
@@ -52,12 +57,17 @@ class Queries:
     def __init__(
         self,
         *,
+        market: MarketQuestions,
         questions: MassiveQuestions,
+        judge: Judge,
         cache: ClientCache,
         clock: Clock,
         is_over: Callable[[], bool],
     ) -> None:
+        self._market = market
         self._ask = questions
+        self._judge = judge
+        self._bars = BarQuestions(market, questions, judge, clock)
         self._cache = cache
         self._clock = clock
         self._is_over = is_over
@@ -66,17 +76,17 @@ class Queries:
 
     async def market_status(self) -> MarketStatus:
         """Ask what the exchanges are doing."""
-        return await self._joined(_key("status"), self._ask.market_status)
+        return await self._joined(_key("status"), self._market.market_status)
 
     async def quotes(self, symbols: Iterable[str]) -> Rows[Quote]:
         """Return quotes in the order asked for."""
         wanted = normalized(symbols)
-        return await self._joined(_key("quotes", *wanted), lambda: self._ask.quotes(wanted))
+        return await self._joined(_key("quotes", *wanted), lambda: self._market.quotes(wanted))
 
     async def indices(self, symbols: Iterable[str]) -> Rows[IndexSnapshot]:
         """Return indices in the order asked for."""
         wanted = normalized(symbols)
-        return await self._joined(_key("indices", *wanted), lambda: self._ask.indices(wanted))
+        return await self._joined(_key("indices", *wanted), lambda: self._market.indices(wanted))
 
     async def rsi(self, symbol: str, params: Params) -> Rows[IndicatorValue]:
         """Return the relative strength index, oldest first."""
@@ -93,8 +103,11 @@ class Queries:
         max_rows: int | None = None,
     ) -> Pages[Trade]:
         """Return prints, page by page."""
-        return self._ask.trades(
+        pages = self._ask.trades(
             symbol, start=start, end=end, newest_first=newest_first, max_rows=max_rows
+        )
+        return pages.mapped(
+            lambda page: page._replace(rows=tuple(map(self._judge.trade, page.rows)))
         )
 
     # kept
@@ -105,7 +118,7 @@ class Queries:
         wanted = this_year if year is None else year
 
         async def ask() -> tuple[Holiday, ...]:
-            return await self._ask.market_holidays(wanted)
+            return await self._market.market_holidays(wanted)
 
         kept = await self._fetched(
             _key("holidays", wanted), ask, ttl_s=TTL_S["holidays"], stale_s=STALE_S["holidays"]
@@ -117,15 +130,12 @@ class Queries:
         """Return the contracts that the query wants."""
         symbol = normalize_symbol(underlying)
         is_open = market_is_open(self._clock.now_ns())
-        chain = await self._fetched(
+        return await self._fetched(
             _key("chain", symbol, **chain_params(query)),
-            lambda: self._ask.option_chain(symbol, query),
+            lambda: self._market.option_chain(symbol, query),
             ttl_s=TTL_S["chain" if is_open else "chain_closed"],
             size=_chain_bytes,
         )
-        price = chain.underlying_price
-        contracts = query.select(chain.contracts, underlying_price=price)
-        return msgspec.structs.replace(chain, contracts=contracts)
 
     async def option_contract(self, symbol: str) -> OptionContract:
         """Return the terms of one option."""
@@ -150,7 +160,7 @@ class Queries:
         ticker = normalize_symbol(symbol)
         today = calendar.new_york_date(self._clock.now_ns())
         last = today if end is None else end
-        pages = self._ask.bars(ticker, length, start, last, max_rows=max_rows)
+        pages = self._bars.of_range(ticker, length, start, last, max_rows=max_rows)
         name = _key("aggs", ticker, str(length), str(start), str(last), rows=max_rows)
         ttl_s = TTL_S["aggs_closed" if _is_over(last, length, today) else "aggs"]
         return self._kept(name, pages, ttl_s)
@@ -158,7 +168,7 @@ class Queries:
     def last_bars(self, symbol: str, length: BarLength, count: int) -> Pages[Bar]:
         """Return the last `count` bars, oldest first."""
         ticker = normalize_symbol(symbol)
-        pages = self._ask.last_bars(ticker, length, count)
+        pages = self._bars.last(ticker, length, count)
         return self._kept(_key("aggs", ticker, str(length), "last", count), pages, TTL_S["aggs"])
 
     # private

@@ -25,6 +25,7 @@ from yarl import URL
 from onetape.clock import Clock
 from onetape.errors import (
     BY_CODE,
+    UNREADABLE,
     ConfigInvalid,
     FrameTooLarge,
     InvalidRequest,
@@ -72,6 +73,7 @@ MAX_PAGES: Final = 10_000
 
 FAILURES_UNHEALTHY: Final = 3
 
+_VENDORS: Final = MOUNT + "/v"  # v1, v2, v3, vX: what else is behind the mount is ours
 _OK: Final = range(200, 300)
 _FAULT: Final = 500
 _TEXT_LIMIT: Final = 200
@@ -250,7 +252,7 @@ class GatewayREST:
             response = await self._ask(path, query, deadline, shown)
         if response.status not in _OK:
             raise error_of(response)
-        if path.startswith(MOUNT):  # the gateway's own answers are its own
+        if path.startswith(_VENDORS):  # of the gateway's own answers each says it by itself
             self._simulated = response.simulated
         return _dated_back(response)
 
@@ -381,7 +383,7 @@ def error_of(response: RestResponse) -> OnetapeError:
 def _read(response: RestResponse) -> _Refusal:
     try:
         return _refusal.decode(response.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return _Refusal()
 
 

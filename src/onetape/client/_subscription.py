@@ -97,6 +97,7 @@ class _Inbox:
         "error",
         "failures",
         "is_async",
+        "judge",
         "latest",
         "max_events",
         "on_change",
@@ -114,6 +115,7 @@ class _Inbox:
         self.waiter: asyncio.Future[None] | None = None
         self.callback: Callable[[Any], object] | None = None
         self.is_async = False
+        self.judge: Callable[[Any], Any] | None = None
         self.task: asyncio.Task[None] | None = None
         self.on_change: OnChange | None = None
         self.error: Exception | None = None
@@ -135,6 +137,10 @@ class _Inbox:
     def call(self, event: Any) -> object:
         """Call the callback, whatever it is."""
         return None if self.callback is None else self.callback(event)
+
+    def call_judged(self, event: Any) -> object:
+        """Call the callback with what is handed over at once, and so was not judged yet."""
+        return self.call(event if self.judge is None else self.judge(event))
 
     def put(self, events: Sequence[Any]) -> bool:
         """Queue events; False: one did not fit, and the reader is to be cut."""
@@ -212,6 +218,7 @@ class Subscription(Generic[T]):
         overflow: What happens when the reader does not keep up; by default quotes are
             conflated, and who reads trades or bars is cut.
         max_events: How many may wait for the reader.
+        judge: Applied to each event as it is handed over: to what is read, not to what comes.
     """
 
     # What a callback got is not counted here: a hundred of them would hold a hundred
@@ -226,6 +233,7 @@ class Subscription(Generic[T]):
         on_change: OnChange | None = None,
         overflow: Overflow | None = None,
         max_events: int = MAX_EVENTS,
+        judge: Callable[[T], T] | None = None,
     ) -> None:
         self._keys = tuple(dict.fromkeys(keys))
         kinds = {key.kind for key in self._keys}
@@ -236,7 +244,8 @@ class Subscription(Generic[T]):
         self._carrier: Carrier | None = None
         self._before: int | None = None
         self._sink: _Inbox | Callable[[T], object]
-        if callback is not None and on_change is None and not _is_async(callback):
+        is_plain = callback is not None and on_change is None and judge is None
+        if callback is not None and is_plain and not _is_async(callback):
             self._sink = callback
             return
         self._sink = inbox = _Inbox()
@@ -245,6 +254,7 @@ class Subscription(Generic[T]):
         inbox.on_change = on_change
         inbox.overflow = _named(overflow) or _default_overflow(kinds)
         inbox.max_events = max_events
+        inbox.judge = judge
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closed else "open"
@@ -362,7 +372,7 @@ class Subscription(Generic[T]):
                 if not callback.put(events):
                     self._cut(callback, events[-1].received_ns)
                 return
-            callback = callback.call
+            callback = callback.call_judged
         for count, event in enumerate(events, 1):
             try:
                 result = callback(event)
@@ -421,7 +431,7 @@ class Subscription(Generic[T]):
             event = inbox.get()
             if event is not None:
                 inbox.delivered += 1
-                return event
+                return event if inbox.judge is None else inbox.judge(event)
             if inbox.error is not None:
                 raise inbox.error
             if self._carrier is None:

@@ -24,6 +24,7 @@ from onetape.client._rest import error_of
 from onetape.clock import Clock
 from onetape.core.recovery import Backoff
 from onetape.errors import (
+    UNREADABLE,
     NotEntitled,
     OnetapeError,
     TokenMissing,
@@ -306,6 +307,6 @@ def _minted_of(response: RestResponse) -> _Minted:
         raise error_of(response)
     try:
         return _minted.decode(response.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         # Without the cause: its text may quote the token.
         raise UpstreamGarbled("the gateway's answer holds no token (status 200)") from None

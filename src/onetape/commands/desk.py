@@ -18,11 +18,12 @@ from rich.console import RenderableType
 from onetape import config as settings
 from onetape.client import MassiveDataProvider
 from onetape.client._provider import STREAMED
-from onetape.client._rest import root_of
+from onetape.client._rest import MOUNT, error_of, root_of
 from onetape.clock import Clock, SystemClock
 from onetape.commands.exits import PEER, Exit, status_of
 from onetape.errors import (
     BY_CODE,
+    UNREADABLE,
     ConfigInvalid,
     InvalidRequest,
     NotEntitled,
@@ -45,6 +46,7 @@ __all__ = ["DEFAULTS", "STREAMED", "Common", "Desk", "Output", "complain", "desk
 T = TypeVar("T")
 
 _QUICK: Final = RestPolicy(timeout_s=5.0, deadline_s=5.0, attempts=1)
+_ONCE: Final = RestPolicy(timeout_s=10.0, deadline_s=10.0, attempts=1)
 _health_body: Final = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -139,11 +141,31 @@ class Desk(NamedTuple):
                 raise self._explained(error) from None
         try:
             body = _health_body.decode(response.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             body = {}
         if not {"status", "version"} <= body.keys():
             raise UpstreamGarbled(f"{PEER} at {self.url} is none: {_WHERE}")
         return body
+
+    async def ask_vendor(self) -> OnetapeError | None:
+        """Let the gateway ask its vendor the cheapest question; return what is wrong, if any.
+
+        What the gateway answers by itself does not tell: it has copies, and another vendor.
+        """
+        rest = MassiveREST(
+            base_url=self.url,
+            headers=lambda: {"Authorization": f"Bearer {self.key.reveal()}"},
+            clock=self.clock,
+            policy=_ONCE,
+            peer=PEER,
+            mount=MOUNT,
+        )
+        async with rest:
+            try:
+                response = await rest.get(f"{MOUNT}/v1/marketstatus/now")
+            except OnetapeError as error:
+                return error
+        return None if response.status < 300 else error_of(response)
 
     def _explained(self, error: OnetapeError) -> OnetapeError:
         """Say the same with the address and what to do about it."""
@@ -179,7 +201,8 @@ class Desk(NamedTuple):
     def report(self, rows: Sequence[Any], errors: Mapping[str, SymbolFault], what: str) -> Exit:
         """Name what is missing, and return what that makes of the command."""
         for symbol, fault in errors.items():
-            complain(f"{symbol or what}: {fault.error}: {fault.message}")
+            said = fault.message.removeprefix(f"{symbol}: ")  # it may name the symbol itself
+            complain(f"{symbol or what}: {fault.error}: {said}")
         if rows:
             return Exit.FAULT_FOUND if errors else Exit.OK
         if not errors:

@@ -95,7 +95,7 @@ def stream_quotes(
     return _stream(
         Quote,
         wanted,
-        lambda massive, hear: massive.subscribe_quotes(wanted, on_change=hear),
+        lambda massive, hear: massive.subscribe_quotes(wanted, on_change=hear, judged=True),
         limits,
         common,
     )
@@ -123,7 +123,7 @@ def stream_bars(
         Bar,
         wanted,
         lambda massive, hear: massive.subscribe_aggregates(
-            wanted, timespan=timeframe, on_change=hear
+            wanted, timespan=timeframe, on_change=hear, judged=True
         ),
         limits,
         common,
@@ -145,7 +145,7 @@ def stream_trades(
     return _stream(
         Trade,
         wanted,
-        lambda massive, hear: massive.subscribe_trades(wanted, on_change=hear),
+        lambda massive, hear: massive.subscribe_trades(wanted, on_change=hear, judged=True),
         limits,
         common,
     )
@@ -267,7 +267,10 @@ async def _watch(
         board.know(await massive.get_quotes(symbols), desk.clock.monotonic())
         if len(board.missing()) < len(symbols):
             showing = Showing(desk, printer, massive, board)
-            async with massive.subscribe_quotes(symbols, showing.take, on_change=showing.hear):
+            reading = massive.subscribe_quotes(
+                symbols, showing.take, on_change=showing.hear, judged=True
+            )
+            async with reading:
                 await _until(seconds, showing.run())
     for row in board.rows():
         if row.received_ns is None:

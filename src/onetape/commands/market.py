@@ -248,7 +248,7 @@ def health(*, common: Common = DEFAULTS) -> int:
     async def ask() -> tuple[dict[str, Any], Health, OnetapeError | None]:
         gateway = await desk.gateway_health()
         async with desk.connected(STREAMED) as massive:
-            failure = await _asked_once(massive)
+            failure = await _asked_once(massive) or await desk.ask_vendor()
             return gateway, massive.get_health(), failure
 
     gateway, client, failure = ran(ask())
@@ -269,7 +269,7 @@ def health(*, common: Common = DEFAULTS) -> int:
 
 
 async def _asked_once(massive: MassiveDataProvider) -> OnetapeError | None:
-    """Ask the cheapest question there is, so that REST has something to tell of itself."""
+    """Ask the gateway the cheapest question, so that REST has something to tell of itself."""
     try:
         await massive.get_market_status()
     except OnetapeError as error:
@@ -293,6 +293,7 @@ def _print_rows(
         yield views.heading(
             title, *filter(None, facts), simulated=rows.simulated, delayed=is_delayed
         )
+        yield from views.stand_ins(rows)
         if rows:
             yield views.table(rows, seen, now_ns=desk.now_ns, width=desk.screen.width)
 

@@ -12,8 +12,10 @@ question is asked, of both providers by the rules of `core.choice`. Who answers 
                                                    nothing else
 
 One of the two is shown at a time, and event times never go back. Silence is what lasts
-longer than the gaps there usually are, for a primary that polls delivers seldom; and what is
-quiet is asked about less and less often. While nothing trades silence means nothing.
+longer than the gaps there usually are, for a primary that polls delivers seldom; to repeat
+what was shown is silence too. What is quiet is asked about less and less often, unless the
+answers have news that should have been delivered: then as often as the other would be.
+While nothing trades silence means nothing.
 """
 
 from enum import StrEnum
@@ -49,7 +51,9 @@ class Handover:
         "_asked_at",
         "_doubted",
         "_gap_s",
+        "_had_news",
         "_heard_at",
+        "_heard_ns",
         "_quiet",
         "_rhythm",
         "_shown_ns",
@@ -66,9 +70,11 @@ class Handover:
         self._rhythm = rhythm
         self._asked_at = self._heard_at = float("-inf")
         self._shown_ns: int | None = None
+        self._heard_ns: int | None = None
         self._gap_s = 0.0  # what is usual between two values of the primary
         self._quiet = 0  # answers of the primary since it delivered by itself
         self._doubted = False
+        self._had_news = False  # the last answer of the primary, that it had not delivered
 
     @property
     def is_quiet(self) -> bool:
@@ -104,11 +110,8 @@ class Handover:
             return self._hold_back()
         if self.feeding is not Feeding.LIVE:
             return self._hold_back()
-        if self._heard_at != _NEVER:
-            gap_s = now - self._heard_at
-            self._gap_s = max(gap_s, self._gap_s + _WEIGHT * (gap_s - self._gap_s))
-        self._heard_at = now
-        self._quiet = 0
+        if self._is_delivery(event_ns):
+            self._delivered(event_ns, now)
         return self._show(event_ns, again=True)
 
     def answered(self, event_ns: int | None, by: Route) -> bool:
@@ -120,9 +123,30 @@ class Handover:
             self.handovers += 1
             self._heard_at = _NEVER  # the gap between was not the primary's
         self._quiet = 0 if feeding is Feeding.POLLING else self._quiet + 1
+        self._had_news = not has_changed and self._is_news(event_ns)
         return self._show(event_ns, again=has_changed)
 
     # private
+
+    def _is_news(self, event_ns: int | None) -> bool:
+        return event_ns is None or self._shown_ns is None or event_ns > self._shown_ns
+
+    def _is_delivery(self, event_ns: int | None) -> bool:
+        """Tell whether a value is more than a repetition, and not behind what is shown."""
+        if event_ns is None:
+            return True
+        is_late = self._shown_ns is not None and event_ns < self._shown_ns
+        return not is_late and (self._heard_ns is None or event_ns > self._heard_ns)
+
+    def _delivered(self, event_ns: int | None, now: float) -> None:
+        """Note that the primary delivers by itself, and what is usual between two values."""
+        self._heard_ns = event_ns
+        if self._heard_at != _NEVER and not self._had_news:  # a gap with news in it is an outage
+            gap_s = now - self._heard_at
+            self._gap_s = max(gap_s, self._gap_s + _WEIGHT * (gap_s - self._gap_s))
+        self._heard_at = now
+        self._quiet = 0
+        self._had_news = False
 
     @property
     def _must_ask(self) -> bool:
@@ -136,6 +160,8 @@ class Handover:
         rhythm = self._rhythm
         usual_s = max(rhythm.silence_s, _MARGIN * self._gap_s)
         patience_s = min(rhythm.quiet_s, usual_s * 2 ** min(self._quiet, _DOUBLINGS))
+        if self._had_news:
+            patience_s = min(patience_s, max(rhythm.poll_s, rhythm.silence_s))
         if not is_open:
             patience_s = max(patience_s, rhythm.closed_s)
         return max(self._asked_at, self._heard_at) + patience_s

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from onetape.errors import (
+    UNREADABLE,
     InvalidRequest,
     NotFound,
     OnetapeError,
@@ -250,7 +251,7 @@ def refusal(error: OnetapeError, request_id: str, status: int | None = None) -> 
 def _is_json(body: bytes) -> bool:
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return False
     return True
 

@@ -6,18 +6,23 @@
     clients ── Browsers ─┬─ Proxy ── Supply (cache, flights) ── MassiveREST ── vendor
     (HTTP)               └─ Api (health, tokens, metrics)
 
+    MarketApi, MarketDesk ── Market: both vendors' providers, over MassiveREST and Taps on
+    (/api/…)   (/ws/market)          the hubs, and one judged view
+
     Auth and its KeyRing know who may; Telemetry counts and tells.
 
 Nothing else constructs things of other floors, and nothing here does any work.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
 from onetape import __version__
 from onetape.asgi import Limits as SocketLimits, Receive, Scope, Send, Server
@@ -27,6 +32,7 @@ from onetape.core.cache import Cache
 from onetape.core.limits import SlidingWindow
 from onetape.errors import ConfigInvalid
 from onetape.flights import Flights
+from onetape.gateway import market
 from onetape.gateway.answers import Answer
 from onetape.gateway.api import Api
 from onetape.gateway.auth import Auth, AuthPolicy
@@ -36,11 +42,16 @@ from onetape.gateway.fanout import HubPolicy, MassiveHub
 from onetape.gateway.health import GatewayFacts, Health, HubFacts, RestFacts
 from onetape.gateway.keyring import KeyRing
 from onetape.gateway.logs import Bridge, Renderer, Write, bridged, event_log, redactor
+from onetape.gateway.market import Market
+from onetape.gateway.market_api import MarketApi
+from onetape.gateway.market_session import MarketDesk, MarketPolicy
 from onetape.gateway.proxy import Limits, Proxy
 from onetape.gateway.session import SessionPolicy
 from onetape.gateway.sockets import Door, DoorPolicy
 from onetape.gateway.supply import Supply
+from onetape.gateway.taps import Taps
 from onetape.gateway.telemetry import Telemetry, TelemetryPolicy
+from onetape.hub import Providers
 from onetape.massive import notices
 from onetape.massive.notices import FeedPolicy, Notice
 from onetape.massive.rest import MassiveREST, RestPolicy
@@ -57,10 +68,18 @@ class Line:
     """One asset class: its hub, its upstream socket, and what health says of them."""
 
     def __init__(
-        self, asset: AssetClass, *, config: Config, key: Secret, clock: Clock, hub: MassiveHub
+        self,
+        asset: AssetClass,
+        *,
+        config: Config,
+        key: Secret,
+        clock: Clock,
+        hub: MassiveHub,
+        on_notice: Callable[[Notice], None],
     ) -> None:
         self.asset = asset
         self.hub = hub
+        self._on_notice = on_notice
         self.stream = MassiveWebSocket(
             url=f"{config.massive.socket_url}/{asset}",
             asset=asset,
@@ -100,6 +119,7 @@ class Line:
             case _:
                 pass
         self.hub.notice(notice)
+        self._on_notice(notice)
 
 
 class Gateway:
@@ -113,6 +133,7 @@ class Gateway:
         write: Takes finished log lines, from any thread.
         lines_dropped: Says how many of them it had to drop; a metric.
         simulated: Whether the vendor is the simulator; health says so.
+        is_open: Whether its market is open at an instant; by default the calendar's word.
     """
 
     def __init__(
@@ -123,6 +144,7 @@ class Gateway:
         write: Write = lambda line: None,
         lines_dropped: Callable[[], int] = lambda: 0,
         simulated: bool = False,
+        is_open: Callable[[int], bool] | None = None,
     ) -> None:
         if config.massive.api_key is None:
             raise ConfigInvalid("MASSIVE_API_KEY is not set")
@@ -132,6 +154,7 @@ class Gateway:
         self._write = write
         self._lines_dropped = lines_dropped
         self._simulated = simulated
+        self._is_open = is_open
         self._stack = AsyncExitStack()
         self._is_draining = False
         self.lines: dict[AssetClass, Line] = {}
@@ -175,6 +198,16 @@ class Gateway:
         self._rest = await enter(self._make_rest())
         flights = await enter(Flights[str, Answer]())
         self._start_lines()
+        self.market = await enter(self._make_market())
+        self._callers = Callers(config.gateway.trusted_proxies)
+        self._total = SlidingWindow(config.gateway.rate_per_minute, 60.0)
+        self._market_api = await enter(self._make_market_api())
+        self._desk = MarketDesk(
+            self.market.hub,
+            clock=clock,
+            loop=asyncio.get_running_loop(),
+            policy=MarketPolicy(linger_s=config.gateway.linger_s),
+        )
         self._door = self._make_door()
         self._auth.on_change(lambda: self._door.recheck(self._auth.why_not))
         self._telemetry.on_scrape(self._observe)
@@ -207,16 +240,17 @@ class Gateway:
             clock=clock,
             ttl=_ttl(config),
         )
-        total = SlidingWindow(config.gateway.rate_per_minute, 60.0)
         proxy = self._proxy = Proxy(
             auth=self._auth,
             supply=supply,
-            limits=Limits(total, SlidingWindow(config.gateway.raw_rate_per_minute, 60.0)),
+            limits=Limits(self._total, SlidingWindow(config.gateway.raw_rate_per_minute, 60.0)),
             telemetry=self._telemetry,
             clock=clock,
             config=config.gateway,
         )
-        return Front(proxy, self._make_api(total), prefixes=config.gateway.rest_prefixes)
+        api = self._make_api()
+        routes = [*api.routes(), *self._market_api.routes()]
+        return Front(proxy, routes, api.nowhere(), prefixes=config.gateway.rest_prefixes)
 
     def _make_telemetry(self) -> Telemetry:
         gateway = self._config.gateway
@@ -254,13 +288,33 @@ class Gateway:
         for asset in gateway.assets:
             hub = MassiveHub(asset, clock=self._clock, loop=loop, policy=policy)
             self.lines[asset] = Line(
-                asset, config=self._config, key=self._key, clock=self._clock, hub=hub
+                asset,
+                config=self._config,
+                key=self._key,
+                clock=self._clock,
+                hub=hub,
+                on_notice=partial(self._heard, asset),
             )
+        self._taps = Taps(self.lines, clock=self._clock)
+
+    def _heard(self, asset: AssetClass, notice: Notice) -> None:
+        self._taps.notice(asset, notice)
+
+    def _make_market(self) -> AbstractAsyncContextManager[Market]:
+        return market.running(
+            self._config,
+            rest=self._rest,
+            feed=self._taps,
+            clock=self._clock,
+            simulated=self._simulated,
+            is_open=self._is_open,
+        )
 
     def _make_door(self) -> Door:
         gateway, upstream = self._config.gateway, self._config.upstream
         return Door(
             {asset: line.hub for asset, line in self.lines.items()},
+            desks=[self._desk],
             auth=self._auth,
             clock=self._clock,
             on_end=self._telemetry.session_closed,
@@ -281,21 +335,37 @@ class Gateway:
             ),
         )
 
-    def _make_api(self, total: SlidingWindow) -> Api:
+    def _make_market_api(self) -> MarketApi:
+        hybrids = self.market.providers
+        return MarketApi(
+            providers=Providers(hybrids.options, hybrids.indices, hybrids.broker),
+            asker=self.market.asker,
+            hub=self.market.hub,
+            auth=self._auth,
+            limit=self._total,
+            callers=self._callers,
+            telemetry=self._telemetry,
+            clock=self._clock,
+            is_open=self._is_open,
+        )
+
+    def _make_api(self) -> Api:
         health = Health(
             GatewayFacts(__version__, key_present=True, simulated=self._simulated),
             list(self.lines.values()),
             clock=self._clock,
             rest=self._rest_facts,
+            market=self.market.facts,
             is_draining=lambda: self._is_draining,
         )
         return Api(
             auth=self._auth,
             telemetry=self._telemetry,
             health=health,
-            callers=Callers(self._config.gateway.trusted_proxies),
-            limit=total,
+            callers=self._callers,
+            limit=self._total,
             clock=self._clock,
+            vendor_status=self._market_api.market_status,
         )
 
     async def _start_tasks(self) -> None:
@@ -317,6 +387,7 @@ class Gateway:
             self._door.tick()
             for line in self.lines.values():
                 line.hub.tick()
+            self._desk.tick()
             self._telemetry.observe_rest(self._rest.statistics())  # warns when the quota runs out
 
     def _observe(self) -> None:
@@ -324,6 +395,8 @@ class Gateway:
             self._telemetry.observe_hub(asset, line.hub.statistics(), line.stream.statistics())
         self._telemetry.observe_auth(self._auth.statistics())
         self._telemetry.observe_rest(self._rest.statistics())
+        self._telemetry.observe_market(self.market.facts())
+        self._telemetry.observe_desk(self._desk.statistics())
         self._telemetry.observe_clients(self._proxy.spent())
         self._telemetry.log_lines_dropped.put(self._lines_dropped())
 
@@ -342,10 +415,17 @@ class Gateway:
 class Front:
     """Sends a request to the vendor's paths or to our own."""
 
-    def __init__(self, proxy: Proxy, api: Api, *, prefixes: Iterable[str]) -> None:
+    def __init__(
+        self,
+        proxy: Proxy,
+        routes: Sequence[BaseRoute],
+        nowhere: BaseRoute,
+        *,
+        prefixes: Iterable[str],
+    ) -> None:
         self._proxy = proxy
-        self._own = Starlette(routes=[*api.routes(), api.nowhere()])
-        self._own_paths = frozenset(getattr(route, "path", "") for route in api.routes())
+        self._own = Starlette(routes=[*routes, nowhere])
+        self._own_paths = frozenset(getattr(route, "path", "") for route in routes)
         self._prefixes = tuple(f"{prefix}/" for prefix in prefixes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

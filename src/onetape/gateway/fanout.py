@@ -11,6 +11,9 @@ A reader whose socket is full is *congested*: its events go to a bounded `Outbox
 that keeps only the latest quote and value of each topic, and every trade and bar.
 Over its bound the reader is told and cut. Nothing here waits, and nobody else notices.
 
+An *insider* reads within the gateway. It keeps the upstream awake as anybody does, and is
+served after the clients; it is none of them, so it is not counted, told or cut.
+
 What the upstream should carry is state, handed to it whole and at most once a turn.
 """
 
@@ -81,6 +84,7 @@ class HubPolicy(NamedTuple):
     flush_s: float = 0.001
     outbox_bytes: int = 1 << 20
     option_quotes: int = 1_000  # the vendor's bound of Q contracts on one options connection
+    insider_quotes: int = 500  # of these, what the gateway takes for itself; the rest is clients'
 
 
 class HubStatistics(NamedTuple):
@@ -195,6 +199,44 @@ class Reader:
         return fits
 
 
+class Insider:
+    """A reader within the gateway: no client, never full, and told no statuses.
+
+    Args:
+        reader: A name that no client has.
+        take: Takes what came since the last time, as the vendor wrote it. It may
+            subscribe, unsubscribe and leave.
+        recheck: Called when a topic may be carried otherwise than before and no notice
+            says so: a `*` took the place of single topics upstream, or gave it back.
+    """
+
+    __slots__ = ("_take", "id", "pending", "recheck")
+
+    def __init__(
+        self,
+        reader: ClientId,
+        take: Callable[[list[bytes]], None],
+        recheck: Callable[[], None],
+    ) -> None:
+        self.id = reader
+        self.pending: list[bytes] = []  # this turn's events; only the hub appends
+        self.recheck = recheck
+        self._take = take
+
+    def flush(self) -> None:
+        """Hand over what came."""
+        if self.pending:
+            raws = self.pending.copy()  # the routes append to this very list
+            self.pending.clear()
+            self._take(raws)
+
+    def say(self, status: bytes) -> None:
+        """Say nothing: whoever is inside hears the notices themselves."""
+
+    def settle(self) -> None:
+        """Do nothing: every flush reaches an insider, whatever it reads by then."""
+
+
 Route = Sequence[Callable[[bytes], None]]
 _STATUS: Final = Topic("status")
 _ROUTES: Final = 300_000  # topics remembered, read or not; more than the vendor lists
@@ -220,6 +262,7 @@ class MassiveHub:
         self._policy = policy
         self._upstream: Upstream | None = None
         self._readers: dict[ClientId, Reader] = {}
+        self._insiders: dict[ClientId, Insider] = {}
         self._table = SubscriptionTable(linger_s=policy.linger_s)
         self._routes: dict[Topic, Route] = {}
         self._option_quotes: set[Topic] = set()  # of those carried; the vendor bounds them
@@ -230,6 +273,7 @@ class MassiveHub:
         self._flush_due = False
         self._flush_from = 0.0  # not before this
         self._want_due = False
+        self._wildcards: frozenset[Topic] = frozenset()  # of what was asked of the upstream
         self._totals = dict.fromkeys(HubStatistics._fields, 0)
 
     def connect(self, upstream: Upstream) -> None:
@@ -242,25 +286,34 @@ class MassiveHub:
         """Take a client in; the first one wakes the upstream."""
         reader = Reader(client, sink, max_bytes=self._policy.outbox_bytes)
         self._readers[client] = reader
-        if len(self._readers) == 1 and self._upstream is not None:
-            self._upstream.activate()
+        self._wake()
         return reader
 
-    def leave(self, reader: Reader) -> None:
-        """Forget a client, however it left; the last one lets the upstream go idle."""
-        if self._readers.pop(reader.id, None) is None:
+    def admit(self, insider: Insider) -> None:
+        """Take an insider in, as `join` does a client."""
+        self._insiders[insider.id] = insider
+        self._wake()
+
+    def leave(self, reader: Reader | Insider) -> None:
+        """Forget a reader, however it left; the last one lets the upstream go idle."""
+        present = self._readers if isinstance(reader, Reader) else self._insiders
+        if present.pop(reader.id, None) is None:
             return
         self._forget_routes(self._table.topics(reader.id))
         self._table.drop(reader.id, now=self._clock.monotonic())
         reader.pending.clear()
-        for name in ("events_out", "bytes_out", "conflated"):
-            self._totals[name] += getattr(reader, name)
-        if not self._readers and self._upstream is not None:
+        if isinstance(reader, Reader):
+            for name in ("events_out", "bytes_out", "conflated"):
+                self._totals[name] += getattr(reader, name)
+        if not self._readers and not self._insiders and self._upstream is not None:
             self._upstream.deactivate()
 
-    def subscribe(self, reader: Reader, topics: Collection[Topic]) -> dict[Topic, TooManyTopics]:
+    def subscribe(
+        self, reader: Reader | Insider, topics: Collection[Topic]
+    ) -> dict[Topic, TooManyTopics]:
         """Send the reader these topics from now on; returns those refused, and why."""
         refused = self._beyond_vendor_bound(topics)
+        refused |= self._beyond_own_share(reader, [t for t in topics if t not in refused])
         accepted = [topic for topic in topics if topic not in refused]
         opened = self._table.add(reader.id, accepted)
         self._forget_routes(accepted)
@@ -274,7 +327,7 @@ class MassiveHub:
             reader.say(_failure(topic, self._failed[topic]))
         return refused
 
-    def unsubscribe(self, reader: Reader, topics: Iterable[Topic]) -> None:
+    def unsubscribe(self, reader: Reader | Insider, topics: Iterable[Topic]) -> None:
         """Send the reader these topics no more; what came of them until now it still gets."""
         gone = list(topics)
         if reader.pending:  # the flush looks for readers by topic, and would miss this one
@@ -282,7 +335,7 @@ class MassiveHub:
         self._forget_routes(gone)
         self._table.remove(reader.id, gone, now=self._clock.monotonic())
 
-    def topics(self, reader: Reader) -> Collection[Topic]:
+    def topics(self, reader: Reader | Insider) -> Collection[Topic]:
         """What the reader reads."""
         return self._table.topics(reader.id)
 
@@ -359,12 +412,19 @@ class MassiveHub:
 
     # private
 
+    def _wake(self) -> None:
+        if len(self._readers) + len(self._insiders) == 1 and self._upstream is not None:
+            self._upstream.activate()
+
     def _open_route(self, topic: Topic) -> Route:
         if len(self._routes) >= _ROUTES:
             self._routes.clear()
         everything = Topic(topic.partition(".")[0] + ".*")
         clients = dict.fromkeys((*self._table.readers(topic), *self._table.readers(everything)))
-        route = [self._readers[client].pending.append for client in clients]
+        present: list[Reader | Insider] = [
+            self._readers.get(client) or self._insiders[client] for client in clients
+        ]
+        route = [reader.pending.append for reader in present]
         self._routes[topic] = route
         return route
 
@@ -394,16 +454,18 @@ class MassiveHub:
         for reader in too_slow:
             self._totals["slow_readers"] += 1
             reader.cut(SlowReader("the client reads too slowly; its outbox is full"))
+        for insider in tuple(self._insiders.values()):
+            insider.flush()
 
     def _touched_readers(self) -> Collection[Reader]:
-        """Who got something: no more than there were deliveries, so never O(clients) for little."""
+        """Which clients got something: no more than deliveries, so never O(clients) for little."""
         if self._deliveries >= len(self._readers):
             return list(self._readers.values())
         clients: set[ClientId] = set()
         for topic in self._touched:
             clients.update(self._table.readers(topic))
             clients.update(self._table.readers(Topic(topic.partition(".")[0] + ".*")))
-        return [self._readers[client] for client in clients]
+        return [reader for client in clients if (reader := self._readers.get(client)) is not None]
 
     def _want_soon(self) -> None:
         if not self._want_due:
@@ -412,8 +474,14 @@ class MassiveHub:
 
     def _want(self) -> None:
         self._want_due = False
-        if self._upstream is not None:
-            self._upstream.want(_least(self._table.carried))
+        if self._upstream is None:
+            return
+        wanted = _least(self._table.carried)
+        self._upstream.want(wanted)
+        before, self._wildcards = self._wildcards, frozenset(t for t in wanted if t.endswith(".*"))
+        if before != self._wildcards:
+            for insider in tuple(self._insiders.values()):
+                insider.recheck()
 
     def _beyond_vendor_bound(self, topics: Collection[Topic]) -> dict[Topic, TooManyTopics]:
         if self.asset is not AssetClass.OPTIONS:
@@ -430,6 +498,18 @@ class MassiveHub:
         )
         return dict.fromkeys(fresh[max(0, room) :], error)
 
+    def _beyond_own_share(
+        self, reader: Reader | Insider, topics: Collection[Topic]
+    ) -> dict[Topic, TooManyTopics]:
+        """Refuse an insider what would leave clients too little."""
+        if self.asset is not AssetClass.OPTIONS or isinstance(reader, Reader):
+            return {}
+        held = self._table.topics(reader.id)
+        fresh = [topic for topic in topics if topic.startswith("Q.") and topic not in held]
+        room = self._policy.insider_quotes - sum(topic.startswith("Q.") for topic in held)
+        error = TooManyTopics(f"the gateway itself reads {self._policy.insider_quotes} at most")
+        return dict.fromkeys(fresh[max(0, room) :], error)
+
     def _tell_all(self, event: bytes) -> None:
         for reader in self._readers.values():
             if self._table.topics(reader.id):
@@ -440,8 +520,9 @@ class MassiveHub:
     def _tell_readers_of(self, events: dict[Topic, bytes]) -> None:
         for topic, event in events.items():
             for client in self._table.readers(topic):
-                self._readers[client].pending.append(event)
-                self._deliveries += 1
+                if client in self._readers:  # and no insider
+                    self._readers[client].pending.append(event)
+                    self._deliveries += 1
         self._touched.update(events)
         self._flush_soon()
 

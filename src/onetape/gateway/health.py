@@ -8,9 +8,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from onetape import calendar
 from onetape.clock import Clock
 from onetape.errors import InvalidRequest
+from onetape.gateway.market import MarketFacts
 from onetape.massive.notices import State
 from onetape.model import AssetClass
 
@@ -80,12 +83,14 @@ class Health:
         *,
         clock: Clock,
         rest: Callable[[], RestFacts] = RestFacts,
+        market: Callable[[], MarketFacts | None] = lambda: None,
         is_draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self._facts = facts
         self._hubs = hubs
         self._clock = clock
         self._rest = rest
+        self._market = market
         self._is_draining = is_draining
         self._started_at = clock.monotonic()
 
@@ -110,6 +115,7 @@ class Health:
             "uptime_s": round(self._clock.monotonic() - self._started_at, 3),
             "timestamp": self._clock.now_ns() // _MS,
             "components": self._components(),
+            **self._data(),
         }
 
     def readiness(self) -> dict[str, object]:
@@ -132,6 +138,29 @@ class Health:
 
     def _hub_facts(self) -> list[HubFacts]:
         return [hub.facts() for hub in self._hubs]
+
+    def _data(self) -> dict[str, object]:
+        """Describe the data layer: who answers for what, and the hub's view."""
+        facts = self._market()
+        if facts is None:
+            return {}
+        hub = facts.hub
+        return {
+            "providers": [
+                {"data": data, **msgspec.to_builtins(one)}
+                for data, providers in facts.providers.items()
+                for one in providers
+            ],
+            "hub": {
+                "watched": hub.view.watched,
+                "known": hub.view.known,
+                "failed": hub.view.failed,
+                "subscribers": hub.tick_subscribers + hub.snapshot_subscribers,
+                "last_update_age_s": _age_s(hub.last_update_ns, self._clock.now_ns()),
+                "last_poll_age_s": _age_s(hub.last_poll_ns, self._clock.now_ns()),
+                "poll_failures": hub.poll_failures,
+            },
+        }
 
     def _components(self) -> dict[str, object]:
         hubs, rest = self._hub_facts(), self._rest()
@@ -184,6 +213,10 @@ def _warnings(hub: HubFacts, now_ns: int) -> Iterator[str]:
         silent_s = (now_ns - (hub.last_frame_ns or since_ns or now_ns)) / _NS
         if silent_s > STALE_ALERT_S:
             yield f"{hub.asset}: nothing arrived for {math.floor(silent_s)} s"
+
+
+def _age_s(at_ns: int | None, now_ns: int) -> float | None:
+    return None if at_ns is None else round((now_ns - at_ns) / _NS, 3)
 
 
 def _ms(at_ns: int | None) -> int | None:

@@ -18,21 +18,28 @@ from prometheus_client.metrics_core import (
 )
 
 from onetape.errors import BY_CODE
+from onetape.hybrid.verdicts import Why
 from onetape.massive.notices import State
 from onetape.massive.wire_rest import Endpoint
 from onetape.model import AssetClass
 
 OTHER: Final = "other"
 
-OWN_ENDPOINTS: Final = frozenset({"health", "ws_health", "metrics", "ws_token", "market", "page"})
+OWN_ENDPOINTS: Final = frozenset(
+    {"health", "ws_health", "metrics", "ws_token", "market", "page", "openapi"}
+    | {"quotes", "bars", "chain", "contracts", "indices", "holidays"}
+)
 """Route classes of our own, beside the vendor's `Endpoint`s."""
+
+MARKET: Final = "market"
+"""Stands where an asset class does, for the sockets that read the view of all of them."""
 
 CLIENT_LEFT: Final = "client_left"
 """The code of a session that its client ended."""
 
 _CODES: Final = frozenset(BY_CODE)
 LABELS: Final[Mapping[str, frozenset[str]]] = {
-    "asset": frozenset(AssetClass),
+    "asset": frozenset(AssetClass) | {MARKET},
     "endpoint": frozenset(Endpoint) | OWN_ENDPOINTS,
     "status": frozenset({"1xx", "2xx", "3xx", "4xx", "5xx", "error"}),
     "how": frozenset({"hit", "miss", "coalesced", "stale"}),
@@ -40,6 +47,9 @@ LABELS: Final[Mapping[str, frozenset[str]]] = {
     "reason": _CODES,
     "state": frozenset(State),
     "by": frozenset({"client_key", "token", "bootstrap"}),
+    "data": frozenset({"options", "indices", "broker"}),
+    "provider": frozenset({"massive", "tradier"}),
+    "why": frozenset(Why),
     "version": frozenset(),  # one value, set once
     "key_id": frozenset(),  # as many as the operator made keys
 }

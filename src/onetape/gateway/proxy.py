@@ -20,9 +20,9 @@ from onetape.config import GatewayConfig
 from onetape.core.limits import MinuteCounter, Verdict
 from onetape.errors import MethodNotAllowed, NotEntitled, OnetapeError, Throttled
 from onetape.gateway.answers import Answer, Copy, Header, refusal, short
-from onetape.gateway.api import credential_of
 from onetape.gateway.auth import Principal
 from onetape.gateway.callers import Caller, Callers
+from onetape.gateway.endpoints import credential_of
 from onetape.gateway.replies import new_request_id
 from onetape.gateway.routes import Routes, Target
 from onetape.gateway.supply import Served, Supply

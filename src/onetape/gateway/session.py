@@ -1,5 +1,8 @@
 """One client's socket, seen from the gateway: the vendor's own dialogue, with manners.
 
+    Session ── who is there, for how long, is it alive ── the same on every path
+       └─ Visit, at a Desk ── what it reads there: `topic_session`, `market_session`
+
     greet ──auth──▶ live ──────────────▶ over
       │              ▲ └─ auth again: renewed in place
       └─ 5 s, or a bad credential ─────▶ over
@@ -13,25 +16,22 @@ credential is revoked, or runs out without being renewed, is closed 4401.
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from onetape import symbols
 from onetape.clock import Clock
 from onetape.errors import (
     AuthTimeout,
     FrameTooLarge,
     InvalidFrame,
-    NotEntitled,
     OnetapeError,
     SessionExpired,
     ShuttingDown,
     StreamClosed,
     TokenInvalid,
     TokenMissing,
-    TooManyTopics,
     UnknownAction,
 )
 from onetape.gateway import replies
 from onetape.gateway.auth import Principal
-from onetape.gateway.fanout import MassiveHub, Reader
+from onetape.gateway.fanout import Sink
 from onetape.massive.wire_stream import (
     Action,
     array,
@@ -40,7 +40,7 @@ from onetape.massive.wire_stream import (
     status_event,
     status_frame,
 )
-from onetape.model import ClientId, Topic
+from onetape.model import ClientId
 
 
 class Wire(Protocol):
@@ -56,6 +56,74 @@ class Wire(Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Close after what was written; cut if the client does not take it."""
+        ...
+
+
+class Account(NamedTuple):
+    """What a client got at a desk, for the log."""
+
+    topics: int = 0  # the most it read at a time
+    events: int = 0
+    bytes_out: int = 0
+    conflated: int = 0
+
+
+class Visit(Protocol):
+    """One client at a desk, from its login to its end."""
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether the socket takes no more for now."""
+        ...
+
+    def act(self, action: Action, principal: Principal) -> None:
+        """Do one of the desk's actions.
+
+        Raises:
+            OnetapeError: the whole of it is refused; the client is told, and stays.
+        """
+        ...
+
+    def say(self, event: bytes) -> None:
+        """Send one status event, behind whatever was delivered before it."""
+        ...
+
+    def pause(self) -> None:
+        """The socket is full."""
+        ...
+
+    def resume(self) -> None:
+        """The socket takes more."""
+        ...
+
+    def leave(self) -> Account:
+        """Release everything."""
+        ...
+
+
+class Desk(Protocol):
+    """What clients come for: one asset class's topics, or the market's view."""
+
+    @property
+    def name(self) -> str:
+        """What logs and metrics call it, and its path ends in."""
+        ...
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """What a client may ask of it."""
+        ...
+
+    def check(self, principal: Principal) -> None:
+        """Let a client come this far.
+
+        Raises:
+            NotEntitled: nothing here is for this credential.
+        """
+        ...
+
+    def enter(self, client: ClientId, sink: Sink) -> Visit:
+        """Take a client in."""
         ...
 
 
@@ -115,15 +183,14 @@ class Session:
 
     __slots__ = (
         "_clock",
+        "_desk",
         "_heard_at",
         "_house",
-        "_hub",
         "_opened_at",
         "_peer",
         "_pinged_at",
         "_policy",
-        "_reader",
-        "_topics_most",
+        "_visit",
         "_warned",
         "_wire",
         "client",
@@ -135,7 +202,7 @@ class Session:
         self,
         client: ClientId,
         *,
-        hub: MassiveHub,
+        desk: Desk,
         wire: Wire,
         house: House,
         peer: str,
@@ -144,16 +211,15 @@ class Session:
         self.client = client
         self.principal = principal
         self.is_over = False
-        self._hub = hub
+        self._desk = desk
         self._wire = wire
         self._house = house
         self._clock = house.clock
         self._policy = house.policy
         self._peer = peer
-        self._reader: Reader | None = None
+        self._visit: Visit | None = None
         self._opened_at = self._heard_at = self._pinged_at = house.clock.monotonic()
         self._warned = False
-        self._topics_most = 0
 
     # receiving
 
@@ -184,13 +250,13 @@ class Session:
 
     def pause(self) -> None:
         """The socket is full."""
-        if self._reader is not None:
-            self._reader.pause()
+        if self._visit is not None:
+            self._visit.pause()
 
     def resume(self) -> None:
         """The socket takes more."""
-        if self._reader is not None:
-            self._reader.resume()
+        if self._visit is not None:
+            self._visit.resume()
 
     def lost(self) -> None:
         """The socket is gone, whoever closed it."""
@@ -222,7 +288,7 @@ class Session:
         """Ask the client to come back: the gateway restarts."""
         self.end(ShuttingDown("the gateway restarts; reconnect"))
 
-    # the fan-out's sink
+    # the desk's sink
 
     def write(self, frame: bytes) -> None:
         """Send events."""
@@ -238,36 +304,32 @@ class Session:
         match action.action:
             case "auth":
                 self._auth(action)
-            case "subscribe" | "unsubscribe" if self._reader is None:
-                raise TokenMissing("authenticate first")
-            case "subscribe":
-                self._subscribe(_named(action))
-            case "unsubscribe":
-                self._unsubscribe(_named(action))
             case "ping":
                 self._say(status_event("pong", "pong"))
+            case asked if asked in self._desk.actions:
+                if self._visit is None or self.principal is None:
+                    raise TokenMissing("authenticate first")
+                self._visit.act(action, self.principal)
             case other:
-                raise UnknownAction(
-                    f"unknown action {other[:40]!r}; there are auth, subscribe, unsubscribe, ping"
-                )
+                known = ", ".join(("auth", *self._desk.actions, "ping"))
+                raise UnknownAction(f"unknown action {other[:40]!r}; there are {known}")
 
     def _auth(self, action: Action) -> None:
         try:
             if not isinstance(action.params, str):
                 raise InvalidFrame("auth takes the key or token as `params`, a string")
             principal = self._house.auth.identify(action.params, peer=self._peer)
-            if not principal.admits_asset(self._hub.asset):
-                raise NotEntitled(f"this credential is not for {self._hub.asset}")
+            self._desk.check(principal)
             if self.principal is not None and principal.key_id != self.principal.key_id:
                 raise TokenInvalid("an open session is renewed with a token of the same key")
         except OnetapeError as error:
-            if self._reader is not None:
+            if self._visit is not None:
                 raise
             self._wire.write(replies.auth_failed_frame(error))
             self._wire.close(replies.close_code(error), error.code)
             self._finish(error.code)
             return
-        if self._reader is None:
+        if self._visit is None:
             self._enter(principal)
             return
         self.principal, self._warned = principal, False
@@ -276,61 +338,17 @@ class Session:
     def _enter(self, principal: Principal) -> None:
         self.principal = principal
         self._wire.write(status_frame("auth_success", "authenticated"))
-        self._reader = self._hub.join(self.client, self)
+        self._visit = self._desk.enter(self.client, self)
 
-    def _subscribe(self, names: list[str]) -> None:
-        reader, principal = self._reader, self.principal
-        if reader is None or principal is None:
-            return
-        held = self._hub.topics(reader)
-        room = self._policy.max_topics - len(held)
-        topics: list[Topic] = []
-        for name in names:
-            try:
-                topic = symbols.parse_topic(name, self._hub.asset).topic
-                if topic in held:
-                    continue
-                if not principal.admits_topic(topic):
-                    raise NotEntitled("not authorized")
-                if len(topics) >= room:
-                    raise TooManyTopics(f"a client holds at most {self._policy.max_topics} topics")
-            except OnetapeError as error:
-                self._tell(error, topic=Topic(name[:120]))
-            else:
-                topics.append(topic)
-        refused = self._hub.subscribe(reader, topics)
-        for topic, error in refused.items():
-            self._tell(error, topic=topic)
-        self._acknowledge("subscribed to: ", [t for t in topics if t not in refused])
-        self._topics_most = max(self._topics_most, len(self._hub.topics(reader)))
-
-    def _unsubscribe(self, names: list[str]) -> None:
-        if self._reader is None:
-            return
-        topics: list[Topic] = []
-        for name in names:
-            try:
-                topics.append(symbols.parse_topic(name, self._hub.asset).topic)
-            except OnetapeError as error:
-                self._tell(error, topic=Topic(name[:120]))
-        self._hub.unsubscribe(self._reader, topics)
-        self._acknowledge("unsubscribed to: ", topics)
-
-    def _acknowledge(self, what: str, topics: list[Topic]) -> None:
-        if self._reader is not None:
-            for topic in topics:
-                self._reader.pending.append(status_event("success", what + topic))
-            self._reader.settle()
-
-    def _tell(self, error: OnetapeError, *, topic: Topic | None = None) -> None:
+    def _tell(self, error: OnetapeError) -> None:
         if isinstance(error, TokenMissing):
             self._say(status_event("auth_required", str(error), code=error.code))
         else:
-            self._say(replies.status_event(error, topic=topic))
+            self._say(replies.status_event(error))
 
     def _say(self, event: bytes) -> None:
-        if self._reader is not None:
-            self._reader.say(event)
+        if self._visit is not None:
+            self._visit.say(event)
         else:
             self._wire.write(array([event]))
 
@@ -354,8 +372,8 @@ class Session:
                 self._pinged_at = now
                 self._wire.ping()
         elif now - self._pinged_at >= self._policy.pong_deadline_s and not (
-            # A full socket holds the ping back too: that is the outbox's to judge.
-            self._reader is not None and self._reader.is_congested
+            # A full socket holds the ping back too: that is the desk's to judge.
+            self._visit is not None and self._visit.is_congested
         ):
             self.end(StreamClosed("no sign of life from the client"))
 
@@ -363,28 +381,32 @@ class Session:
         if self.is_over:
             return
         self.is_over = True
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            self._hub.leave(reader)
+        visit, self._visit = self._visit, None
+        account = Account() if visit is None else visit.leave()
         self._house.on_end(
             self,
             SessionEnd(
                 client=self.client,
-                asset=self._hub.asset,
+                asset=self._desk.name,
                 peer=self._peer,
                 key_id=self.principal.key_id if self.principal is not None else None,
                 code=code,
                 duration_s=self._clock.monotonic() - self._opened_at,
-                topics=self._topics_most,
-                events=reader.events_out if reader is not None else 0,
-                bytes_out=reader.bytes_out if reader is not None else 0,
-                conflated=reader.conflated if reader is not None else 0,
+                topics=account.topics,
+                events=account.events,
+                bytes_out=account.bytes_out,
+                conflated=account.conflated,
             ),
         )
 
 
-def _named(action: Action) -> list[str]:
+def named(action: Action, example: str) -> list[str]:
+    """Return what an action names.
+
+    Raises:
+        InvalidFrame: nothing.
+    """
     names = parse_params(action.params)
     if not names:
-        raise InvalidFrame(f"{action.action} takes topics as `params`, like T.SPY,T.QQQ")
+        raise InvalidFrame(f"{action.action} takes topics as `params`, like {example}")
     return names

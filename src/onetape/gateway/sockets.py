@@ -4,14 +4,14 @@ Two doors to the same dialogue:
 
 - `/options`, `/indices`, `/stocks`: the vendor's own; the credential comes in band,
   as official clients send it.
-- `/ws/options` …: ours; the credential may come with the upgrade, as subprotocol
+- `/ws/options` …, `/ws/market`: ours; the credential may come with the upgrade, as subprotocol
   (`onetape.v1` and `onetape.token.<token>`), as `Authorization: Bearer`, or in the
   deprecated `?token=`; or else in the first frame. A bad one is refused with HTTP 403
   before any frame.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, cast
 from urllib.parse import parse_qs
 
@@ -40,7 +40,8 @@ from onetape.gateway import replies
 from onetape.gateway.auth import Principal
 from onetape.gateway.callers import Callers
 from onetape.gateway.fanout import MassiveHub
-from onetape.gateway.session import Doorkeeper, House, Session, SessionEnd, SessionPolicy
+from onetape.gateway.session import Desk, Doorkeeper, House, Session, SessionEnd, SessionPolicy
+from onetape.gateway.topic_session import TopicDesk
 from onetape.model import AssetClass, ClientId
 
 SUBPROTOCOL: Final = "onetape.v1"
@@ -150,20 +151,34 @@ class DoorPolicy(NamedTuple):
 
 
 class Door:
-    """Admits WebSocket clients and keeps track of their sessions."""
+    """Admits WebSocket clients and keeps track of their sessions.
 
-    def __init__(
+    Args:
+        hubs: What has both doors, by asset class.
+        desks: What has ours only, at `/ws/<name>`.
+        auth: Who knows the credentials.
+        clock: The time.
+        policy: Who may come in.
+        on_end: Hears of each session that ended.
+        on_query_token: Hears of each token that came in a URL.
+    """
+
+    def __init__(  # noqa: PLR0913 - the composition root names each
         self,
         hubs: Mapping[AssetClass, MassiveHub],
         *,
+        desks: Iterable[Desk] = (),
         auth: Doorkeeper,
         clock: Clock,
         policy: DoorPolicy,
         on_end: Callable[[SessionEnd], None],
         on_query_token: Callable[[], None] = lambda: None,
     ) -> None:
-        self._paths = {f"/{asset}": (hub, False) for asset, hub in hubs.items()} | {
-            f"/ws/{asset}": (hub, True) for asset, hub in hubs.items()
+        max_topics = policy.session.max_topics
+        vendors = [TopicDesk(hub, max_topics=max_topics) for hub in hubs.values()]
+        self._paths: dict[str, tuple[Desk, bool]] = {
+            **{f"/{desk.name}": (desk, False) for desk in vendors},
+            **{f"/ws/{desk.name}": (desk, True) for desk in (*vendors, *desks)},
         }
         self._auth = auth
         self._clock = clock
@@ -218,8 +233,8 @@ class Door:
 
     def _admit(self, request: WSUpgradeRequest, peer: str) -> Upgrade:
         path, _, query = request.path.decode("latin-1").partition("?")
-        hub, is_ours = self._paths.get(path, (None, False))
-        if hub is None:
+        desk, is_ours = self._paths.get(path, (None, False))
+        if desk is None:
             raise NotFound(f"there is no WebSocket here; there are {', '.join(self._paths)}")
         self._check_room()
         self._check_origin(request)
@@ -239,17 +254,17 @@ class Door:
             if SUBPROTOCOL in offered:
                 response.headers["Sec-WebSocket-Protocol"] = SUBPROTOCOL
             principal = self._principal(request, offered, query, peer)
-            if principal is not None and not principal.admits_asset(hub.asset):
-                raise NotEntitled(f"this credential is not for {hub.asset}")
-        return WSUpgradeResponseWithListener(response, self._session(hub, principal, peer))
+            if principal is not None:
+                desk.check(principal)
+        return WSUpgradeResponseWithListener(response, self._session(desk, principal, peer))
 
-    def _session(self, hub: MassiveHub, principal: Principal | None, peer: str) -> SessionSocket:
+    def _session(self, desk: Desk, principal: Principal | None, peer: str) -> SessionSocket:
         self._admitted += 1
         client = ClientId(f"c{self._admitted}")
         socket = SessionSocket(self._policy.session.max_frame_bytes)
         socket.session = self._sessions[client] = Session(
             client,
-            hub=hub,
+            desk=desk,
             wire=socket,
             house=self._house,
             peer=peer,

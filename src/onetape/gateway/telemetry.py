@@ -18,7 +18,10 @@ from onetape.core.recovery import BreakerState
 from onetape.gateway.auth import AuthStatistics
 from onetape.gateway.fanout import HubStatistics
 from onetape.gateway.logs import EventLog
-from onetape.gateway.metrics import Family, Histogram
+from onetape.gateway.market import MarketFacts
+from onetape.gateway.market_session import MarketStatistics
+from onetape.gateway.metrics import MARKET, Family, Histogram
+from onetape.hub import HubMetrics
 from onetape.massive.notices import FeedStatistics, State
 from onetape.massive.rest import RestStatistics
 from onetape.model import AssetClass
@@ -99,6 +102,7 @@ class _Families:
         self._http(self._counter, self._gauge)
         self._sockets(self._counter, self._gauge)
         self._upstream_sockets(self._counter, self._gauge)
+        self._market(self._counter, self._gauge)
         self._credentials(self._counter)
         self._process(self._counter, self._gauge)
 
@@ -155,6 +159,32 @@ class _Families:
         self.frame_age = gauge(
             "upstream_last_frame_age_seconds", "Time since the vendor's last frame.", "asset"
         )
+
+    def _market(self, counter: _Make, gauge: _Make) -> None:
+        by = ("data", "provider")
+        self.provider_healthy = gauge("provider_healthy", "1 while it answers.", *by)
+        self.provider_requests = counter("provider_requests", "Questions asked of it.", *by)
+        self.provider_failures = counter("provider_failures", "Of these, failed.", *by)
+        self.provider_seconds = gauge(
+            "provider_response_seconds", "How long it takes, as a moving mean.", *by
+        )
+        self.fallbacks = counter(
+            "fallbacks", "Answers of the second provider, by what the first did.", "data", "why"
+        )
+        self.switches = counter("provider_switches", "Changes of who is asked first.", "data")
+        self.on_secondary = gauge(
+            "on_secondary", "Keys of which the second provider is asked first.", "data"
+        )
+        self.hub_watched = gauge("hub_parts_watched", "Parts of the view that are watched.")
+        self.hub_known = gauge("hub_parts_known", "Of these, those with a value.")
+        self.hub_failed = gauge("hub_parts_failed", "Of these, those that cannot be renewed.")
+        self.hub_readers = gauge("hub_readers", "Subscribers of the view.")
+        self.hub_ticks = counter("hub_ticks", "Changes told.")
+        self.hub_dropped = counter("hub_dropped_ticks", "Of these, replaced unread.")
+        self.hub_polls = counter("hub_polls", "Questions asked for the view.")
+        self.hub_poll_failures = counter("hub_poll_failures", "Of these, failed.")
+        self.hub_late = counter("hub_late_rounds", "Rounds of questions that began late.")
+        self.hub_age = gauge("hub_last_update_age_seconds", "Time since the view changed.")
 
     def _credentials(self, counter: _Make) -> None:
         self.minted = counter("tokens_minted", "Tokens minted, by the credential shown.", "by")
@@ -313,6 +343,47 @@ class Telemetry(_Families):
         for endpoint, state in rest.breakers.items():
             self.breaker_open.put(state is not BreakerState.CLOSED, endpoint)
         self.observe_quota(rest.per_minute)
+
+    def observe_market(self, facts: MarketFacts) -> None:
+        """Copy what the providers, the hybrids and the hub count."""
+        for data, providers in facts.providers.items():
+            for one in providers:
+                self.provider_healthy.put(one.healthy, data, one.provider)
+                self.provider_requests.put(one.requests, data, one.provider)
+                self.provider_failures.put(one.failures, data, one.provider)
+                if one.mean_response_time_s is not None:
+                    self.provider_seconds.put(one.mean_response_time_s, data, one.provider)
+        for data, hybrid in facts.hybrids.items():
+            for why, answers in hybrid.fallback.fallbacks.items():
+                self.fallbacks.put(answers, data, why)
+            self.switches.put(hybrid.fallback.switches, data)
+            self.on_secondary.put(hybrid.fallback.on_secondary, data)
+        self._observe_view(facts.hub)
+
+    def observe_desk(self, desk: MarketStatistics) -> None:
+        """Copy what the sockets at `/ws/market` count; `market` stands where a class does."""
+        self.sessions.put(desk.clients, MARKET)
+        self.sessions_congested.put(desk.congested, MARKET)
+        self.topics.put(desk.keys, MARKET)
+        self.subscriptions.put(desk.subscriptions, MARKET)
+        self.events_in.put(desk.ticks, MARKET)
+        self.events_out.put(desk.events_out, MARKET)
+        self.bytes_out.put(desk.bytes_out, MARKET)
+        self.conflated.put(desk.conflated, MARKET)
+        self.slow_readers.put(desk.slow_readers, MARKET)
+
+    def _observe_view(self, hub: HubMetrics) -> None:
+        self.hub_watched.put(hub.view.watched)
+        self.hub_known.put(hub.view.known)
+        self.hub_failed.put(hub.view.failed)
+        self.hub_readers.put(hub.tick_subscribers + hub.snapshot_subscribers)
+        self.hub_ticks.put(hub.view.ticks)
+        self.hub_dropped.put(hub.dropped)
+        self.hub_polls.put(hub.polls)
+        self.hub_poll_failures.put(hub.poll_failures)
+        self.hub_late.put(hub.late_rounds)
+        if hub.last_update_ns is not None:
+            self.hub_age.put(max(0.0, (self._clock.now_ns() - hub.last_update_ns) / _NS))
 
     def observe_clients(self, per_minute: Mapping[str, int]) -> None:
         """Copy who used how much of the quota: one label a key, and keys are made by hand."""

@@ -174,9 +174,15 @@ class Fallback(Generic[P]):
         """Part a question by who is asked first."""
         ends_at = self._clock.monotonic() + self._policy.answer_s
         parts: dict[Route, list[str]] = {}
+        held: dict[str, str] = {}
         for part in dict.fromkeys(question.parts):
-            parts.setdefault(self._first(question.key(part)), []).append(part)
-        return [(first, _Turn(question, tuple(some), ends_at)) for first, some in parts.items()]
+            key = question.key(part)
+            parts.setdefault(self._first(key), []).append(part)
+            if (why := self._choices.of(key).why) is not None:
+                held[part] = why
+        return [
+            (first, _Turn(question, tuple(some), ends_at, held)) for first, some in parts.items()
+        ]
 
     def _first(self, key: str) -> Route:
         first = self._choices.of(key).first
@@ -345,7 +351,7 @@ class Fallback(Generic[P]):
         for part in turn.parts:
             key = turn.question.key(part)
             primary, secondary = said.of(part)
-            why, text = self._why(key, primary, said)
+            why, text = self._why(primary, said, turn.held.get(part))
             if not said.is_learned and not said.is_slow:
                 self._learn(key, primary, secondary, text)
             settled[part] = self._settled(primary, secondary, text)
@@ -390,16 +396,17 @@ class Fallback(Generic[P]):
             retry_after_s=min(waits, default=None),
         )
 
-    def _why(self, key: str, primary: Outcome[A] | None, said: "_Said[A]") -> tuple[Why, str]:
+    def _why(
+        self, primary: Outcome[A] | None, said: "_Said[A]", held: str | None
+    ) -> tuple[Why, str]:
         """Return why the primary's word is not taken, should it not be."""
         name = self._primary.name
         if primary is not None:
             return primary.why, primary.told_of(name)
-        choice = self._choices.of(key)
         if said.is_slow:
             return Why.SLOW, f"{name} {WORDS[Why.SLOW]}"
-        if choice.why is not None:
-            return Why.HELD, choice.why
+        if held is not None:
+            return Why.HELD, held
         return Why.OPEN, f"{name} {WORDS[Why.OPEN]}"
 
     def _learn(
@@ -412,7 +419,10 @@ class Fallback(Generic[P]):
         if primary is not None and primary.is_good_or_absent:
             self._note(key, choice.was_good(now), Route.PRIMARY, "")
         elif secondary is not None and secondary.is_good:
-            if primary is not None or choice.first is Route.PRIMARY:
+            # A primary that is trusted and was not asked has just proved itself to a probe that
+            # was quicker than this answer: no word against it.
+            is_left_alone = choice.first is Route.PRIMARY and not self._primary.is_trusted
+            if primary is not None or is_left_alone:
                 is_switch = choice.fell_back(now, why)
                 self._note(key, is_switch, Route.SECONDARY, why)
                 self._called_off += before is Standing.TRIAL and not is_switch
@@ -452,6 +462,8 @@ class _Turn(NamedTuple, Generic[P, A]):
     question: Question[P, A]
     parts: tuple[str, ...]
     ends_at: float
+    held: Mapping[str, str]
+    """Why the secondary was asked first when it began, by part; a probe may end that meanwhile."""
 
 
 class _Said(Generic[A]):

@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypedDict, T
 
 import msgspec
 
+from onetape.calendar import options_trade, stocks_trade
 from onetape.chain_query import ChainQuery
 from onetape.clock import Clock, SystemClock
 from onetape.core.choice import Route
@@ -42,6 +43,7 @@ from onetape.hybrid.verdicts import (
     marked_bars,
     marked_chain,
     marked_flow,
+    of_bars,
     of_chain,
     of_datum,
     of_flow,
@@ -66,7 +68,6 @@ from onetape.providers.interfaces import (
     IndicesDataProvider,
     OptionsDataProvider,
 )
-from onetape.providers.vendor import options_trade, stocks_trade
 from onetape.rows import Rows, SymbolFault
 from onetape.symbols import normalize_symbol
 from onetape.timeframes import BarLength, Moment
@@ -366,7 +367,6 @@ class HybridIndicesProvider(_Hybrid[IndicesDataProvider]):
             MassiveApiError: there is no secondary, and the primary failed.
             AllProvidersFailed: nobody answered.
         """
-
         return await self._many(self._asking(_normalized(symbols), timeframes), IndexSnapshot)
 
     async def get_indicators(
@@ -448,7 +448,7 @@ class HybridBrokerProvider(_Hybrid[BrokerDataProvider]):
             "bars",
             f"{ticker}:{length}",
             lambda provider: provider.get_bars(ticker, length, start, end),
-            of_many,
+            lambda bars, now_ns: of_bars(bars, now_ns, until=end, is_open=self._is_open),
             detail=f"{start}:{end}",
         )
         return (await self._one(question, marked_bars)).value

@@ -64,6 +64,7 @@ class Relay(Generic[T]):
         self._clock = clock
         self._handover = Handover(rhythm)
         self._sooner = asyncio.Event()
+        self._shown: T | None = None
         self._is_closed = False
         self._task: asyncio.Task[None] | None = None
         self._handle: Handle | None = None
@@ -133,6 +134,9 @@ class Relay(Generic[T]):
         return self._handover.due_at(is_open=self._kind.is_open(self._clock.now_ns()))
 
     def _show(self, value: T) -> None:
+        if value == self._shown:  # a primary that polls tells what it kept again
+            return
+        self._shown = value
         try:
             self._take(value)
         except Exception:  # a reader's own, and it must not cost the others theirs

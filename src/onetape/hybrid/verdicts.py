@@ -11,12 +11,14 @@ Sans-I/O. Confidence is read at the moment of the answer. A chain that a filter 
 good: the provider lists contracts, and nothing else is wrong with it (W-60).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
+from onetape.calendar import new_york_date
 from onetape.errors import (
     ContractNotFound,
     NotFound,
@@ -29,9 +31,11 @@ from onetape.errors import (
 )
 from onetape.model import Bar, Flow, IndexSnapshot, OptionChain, OptionSnapshot, Quote
 from onetape.provenance import FAIR_FROM, Quality, Reason, Severity
+from onetape.quality.candles import judge_bars
 from onetape.quality.reasons import reason
 from onetape.quality.score import noted
 from onetape.rows import Rows
+from onetape.timeframes import Moment, moment_ns
 
 T = TypeVar("T")
 M = TypeVar("M", Quote, Bar, IndexSnapshot, OptionSnapshot)
@@ -42,6 +46,7 @@ CONFIDENCE_FROM: Final = FAIR_FROM
 _CHAIN_EMPTY: Final = "chain_empty"
 _CERTAIN: Final = 100
 _DEPTH: Final = 8  # errors beneath errors
+_JUST_NOW_NS: Final = 10_000_000_000  # a question "until now" was asked a moment ago
 _replace: Final = msgspec.structs.replace
 
 
@@ -164,6 +169,26 @@ def of_many(answer: Rows[Bar] | tuple[object, ...], _now_ns: int) -> Verdict:
     return GOOD if answer else _EMPTY
 
 
+def of_bars(
+    bars: Rows[Bar], now_ns: int, *, until: Moment, is_open: Callable[[int], bool]
+) -> Verdict:
+    """Judge a series: one that was asked for up to now is as good as its last bar is young."""
+    if not bars:
+        return _EMPTY
+    end = moment_ns(until)
+    reaches_now = (
+        end >= new_york_date(now_ns) if isinstance(end, date) else end >= now_ns - _JUST_NOW_NS
+    )
+    judged = judge_bars(
+        bars[-1:],
+        provider=bars[-1].provider,
+        now_ns=now_ns,
+        market_open=is_open(now_ns),
+        reaches_now=reaches_now,
+    )
+    return of_quality(judged.quality, now_ns)
+
+
 def of_flow(flow: Flow, _now_ns: int) -> Verdict:
     """Judge a flow; one that is not available says nothing."""
     return GOOD if flow.available else _EMPTY
@@ -211,11 +236,26 @@ def marked_chain(chain: OptionChain, why: str) -> OptionChain:
 def marked_bars(bars: Rows[Bar], why: str) -> Rows[Bar]:
     """Return a series marked as a fallback, bar by bar."""
     return Rows(
-        (marked(bar, why) for bar in bars),
+        (marked(_with_quality(bar), why) for bar in bars),
         kind=Bar,
         errors=bars.errors.values(),
         simulated=bars.simulated,
     )
+
+
+def _with_quality(bar: Bar) -> Bar:
+    """Give a bar in which nothing was found the quality that the mark goes into."""
+    if bar.quality is not None:
+        return bar
+    quality = Quality(
+        provider=bar.provider,
+        source=bar.source,
+        received_ns=bar.received_ns,
+        event_ns=min(bar.end_ns, bar.received_ns),
+        delayed=bar.delayed,
+        simulated=bar.simulated,
+    )
+    return _replace(bar, quality=quality)
 
 
 def marked_flow(flow: Flow, why: str) -> Flow:

@@ -66,7 +66,8 @@ async def all_of(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         async with asyncio.TaskGroup() as tasks:
             started = [tasks.create_task(work) for work in works]
     except ExceptionGroup as group:
-        raise group.exceptions[0] from None
+        first = group.exceptions[0]
+        raise first from first.__cause__  # which holds the status; `from None` would cut it off
     return [task.result() for task in started]
 
 

@@ -19,7 +19,7 @@ from typing import Annotated, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from onetape.errors import NotFound, UpstreamDown, UpstreamForbidden, UpstreamGarbled
+from onetape.errors import UNREADABLE, NotFound, UpstreamDown, UpstreamForbidden, UpstreamGarbled
 from onetape.rows import SymbolFault
 
 W = TypeVar("W")
@@ -104,9 +104,6 @@ class _Named(msgspec.Struct):
     ticker: str | None = None
     details: _Details | None = None
 
-
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises on bytes from outside; the last when they nest too deep."""
 
 _loose = msgspec.json.Decoder(_Loose)
 _raws = msgspec.json.Decoder(list[msgspec.Raw])

@@ -24,6 +24,7 @@ import msgspec
 
 from onetape import calendar
 from onetape.analytics import indicators
+from onetape.calendar import options_trade, stocks_trade
 from onetape.chain_query import ChainQuery
 from onetape.clock import Clock
 from onetape.errors import (
@@ -43,6 +44,7 @@ from onetape.massive.questions import (
 )
 from onetape.massive.sampling import EXPIRATIONS, Sampling
 from onetape.model import (
+    AssetClass,
     Bar,
     ContractType,
     Flow,
@@ -64,8 +66,6 @@ from onetape.providers.vendor import (
     Vendor,
     VendorStatistics,
     chain_bytes,
-    options_trade,
-    stocks_trade,
 )
 from onetape.quality.candles import judge_bars
 from onetape.quality.chains import judge_chain
@@ -73,7 +73,7 @@ from onetape.quality.contracts import judge_contract
 from onetape.quality.indices import judge_index
 from onetape.quality.quotes import judge_quotes
 from onetape.rows import Rows, SymbolFault
-from onetape.symbols import normalize_symbol
+from onetape.symbols import asset_class, normalize_symbol
 from onetape.timeframes import BarLength, Moment
 
 T = TypeVar("T")
@@ -225,7 +225,7 @@ class MassiveOptionsProvider(_MassiveProvider):
             fetch=lambda: self._chain(symbol, query),
             take=take,
             feed=self._feed,
-            cadence=Cadence(every_s, every_s, self._policy.chain_pace_s),
+            cadence=Cadence(every_s, self._policy.chain_live_s, self._policy.chain_pace_s),
         )
 
     # private, chains
@@ -249,13 +249,7 @@ class MassiveOptionsProvider(_MassiveProvider):
         """
         terms = query.of_terms
         most = query.max_expirations
-        bare = ChainQuery(
-            first_expiration=query.first_expiration,
-            last_expiration=query.last_expiration,
-            max_expirations=most,
-            around=query.around,
-        )
-        if most is None or query != bare:
+        if most is None or query != _bare(query):
             return terms
         with suppress(DataProviderError):  # then more is asked for than is needed
             dates = (await self._expirations(symbol)).dates
@@ -281,17 +275,31 @@ class MassiveOptionsProvider(_MassiveProvider):
         chain = await self._questions.option_chain(symbol, terms)
         if chain.contracts or chain.dropped or chain.partial:
             return chain
-        # What expires today may be listed still and have no market any more.
-        tomorrow = calendar.new_york_date(self._clock.now_ns()) + _DAY
-        ahead = max(terms.first_expiration or tomorrow, tomorrow)
-        if terms.last_expiration is None or ahead <= terms.last_expiration:
-            later = msgspec.structs.replace(terms, first_expiration=ahead)
-            if await self._questions.is_listed(symbol, later):
+        ahead = self._first_day_with_a_market(symbol)
+        later = max(terms.first_expiration or ahead, ahead)
+        if terms.last_expiration is None or later <= terms.last_expiration:
+            narrowed = msgspec.structs.replace(terms, first_expiration=later)
+            if await self._questions.is_listed(symbol, narrowed):
                 raise UpstreamGarbled("the chain is empty, although contracts of it are listed")
         with suppress(DataProviderError):
-            listed = (await self._expirations(symbol)).contracts
-            return msgspec.structs.replace(chain, listed=listed)
+            known = await self._expirations(symbol)
+            if terms == _bare(terms) and any(
+                later <= day and terms.wants(day) for day in known.dates
+            ):
+                raise UpstreamGarbled("the chain is empty, although it has expirations")
+            return msgspec.structs.replace(chain, listed=known.contracts)
         return chain
+
+    def _first_day_with_a_market(self, symbol: str) -> date:
+        """Return which expiration has a market for certain, if it is listed.
+
+        What expires today may be listed still and have none any more; but while they trade
+        only an index's may have been settled in the morning.
+        """
+        now_ns = self._clock.now_ns()
+        today = calendar.new_york_date(now_ns)
+        is_traded = self._is_open(now_ns) and asset_class(symbol) is not AssetClass.INDICES
+        return today if is_traded else today + _DAY
 
     async def _expirations(self, symbol: str) -> Expirations:
         return await self._vendor.kept(
@@ -476,6 +484,16 @@ class MassiveBrokerProvider(_MassiveProvider):
                 SymbolFault(symbol=ticker, error=garbled, message=f"left out: {left_out}")
             )
         return Rows(judged.bars, kind=Bar, errors=errors, simulated=found.simulated)
+
+
+def _bare(query: ChainQuery) -> ChainQuery:
+    """Return the part of a query that cannot empty an expiration."""
+    return ChainQuery(
+        first_expiration=query.first_expiration,
+        last_expiration=query.last_expiration,
+        max_expirations=query.max_expirations,
+        around=query.around,
+    )
 
 
 _LOOKBACK: Final = 250

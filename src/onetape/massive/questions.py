@@ -24,6 +24,7 @@ from onetape.errors import (
     OnetapeError,
     Throttled,
     UpstreamError,
+    UpstreamGarbled,
 )
 from onetape.massive import parse
 from onetape.massive.batches import ANY_OF, in_batches
@@ -153,6 +154,9 @@ class MassiveQuestions:
             params: Params = {"ticker.any_of": symbols, "limit": ANY_OF}
             response = await self._asker.get(path, params)
             page = read(response.body, **_facts(response))
+            if not page.rows and not page.faults:
+                # Of a symbol that there is not the vendor says so, in a row of its own (W-60).
+                raise UpstreamGarbled("the answer is empty: it says nothing of any symbol")
             return Rows(page.rows, kind=kind, errors=page.faults, simulated=response.simulated)
 
         return ask

@@ -32,6 +32,7 @@ from onetape.clock import Clock
 from onetape.core.limits import CoolDown, MinuteCounter, Pacer
 from onetape.core.recovery import Backoff, BreakerState, CircuitBreaker, Permit
 from onetape.errors import (
+    UNREADABLE,
     ConfigInvalid,
     InvalidRequest,
     UpstreamDown,
@@ -476,7 +477,7 @@ def _is_readable(response: RestResponse) -> bool:
         return ends in {b"{}", b"[]"}
     try:
         _json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return False
     return True
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from onetape.errors import InvalidRequest
+from onetape.errors import UNREADABLE, InvalidRequest
 
 # endpoints
 
@@ -285,7 +285,7 @@ def _find_between(body: bytes, quoted: bytes) -> tuple[int, int] | None:
     """Walk the whole body: the member may lie between two nested values, or nowhere."""
     try:
         members = _object.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     # A raw value is exactly its bytes in the body, so their lengths lead from key to
     # key. Repeated keys break the chain; then there is nothing we could be sure of.
@@ -333,7 +333,7 @@ def _value(body: bytes, member: _Member) -> str | None:
         return None
     try:
         return msgspec.json.decode(body[slice(*span)], type=str)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
 
 
@@ -350,7 +350,7 @@ def error_text(body: bytes) -> str:
     """Say what an error body says: `error`, else `message`, else its text, shortened."""
     try:
         failure = _failure.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         failure = _Failure()
     text = failure.error or failure.message or body[: 4 * _TEXT_LIMIT].decode(errors="replace")
     return text.strip()[:_TEXT_LIMIT]

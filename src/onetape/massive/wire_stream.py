@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, NamedTuple, cast
 
 import msgspec
 
-from onetape.errors import InvalidFrame, InvalidTopic
+from onetape.errors import UNREADABLE, InvalidFrame, InvalidTopic
 from onetape.model import AssetClass, Bar, Quote, Topic, Trade
 
 CHANNELS: Final[Mapping[AssetClass, frozenset[str]]] = {
@@ -56,7 +56,7 @@ def parse_action(frame: bytes) -> Action:
     """
     try:
         return _action.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise InvalidFrame(f"not an action: {error}") from error
 
 
@@ -157,7 +157,7 @@ def split(frame: bytes) -> Split:
     out = Split([], [], [], [])
     try:
         elements = _elements.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         _salvage(frame, out)
         return out
     raws = frame[2:-2].split(b"},{") if elements else []
@@ -197,7 +197,7 @@ def _file(element: bytes, out: Split) -> None:
         if key.ev == "status":
             out.statuses.append(_read_status(element))
             return
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         out.garbage.append(element)
         return
     symbol = key.sym or key.T or key.pair
@@ -441,7 +441,7 @@ def read(frame: bytes) -> Batch:
     """Read one server frame. Never raises; an event that cannot be read is counted."""
     try:
         return Batch(_events.decode(frame))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return _read_each(split(frame))
 
 
@@ -449,7 +449,7 @@ def _read_each(parts: Split) -> Batch:
     """Read a frame that holds a status, or something that cannot be read."""
     wires: list[_Event] = []
     for raw in parts.raws:
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        with contextlib.suppress(*UNREADABLE):
             wires.append(_event.decode(b"{" + raw + b"}"))
     return Batch(wires, parts.statuses, parts.garbage, len(parts.raws) - len(wires))
 
@@ -464,7 +464,7 @@ def decode(
     """
     try:
         wire = _event.decode(b"{" + raw + b"}")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise InvalidFrame(f"{topic}: {error}") from error
     return wire.model(received_ns, simulated)
 

@@ -17,10 +17,9 @@ from typing import Annotated, Any, Final, NamedTuple, Self, TypeVar, cast
 
 import msgspec
 
-from onetape import calendar
 from onetape.clock import Clock
 from onetape.core.cache import Cache, CacheStatistics, Freshness
-from onetape.errors import DataProviderError, InvalidRequest, NotConnected, OnetapeError
+from onetape.errors import DataProviderError, NotConnected, OnetapeError
 from onetape.flights import Flights, FlightsStatistics
 from onetape.model import OptionChain, ProviderHealth
 from onetape.providers.following import Cadence, Follower, View
@@ -48,6 +47,7 @@ class ProviderPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
 
     chain_s: Annotated[float, msgspec.Meta(ge=0, le=30)] = 10.0
+    chain_live_s: Annotated[float, msgspec.Meta(gt=0)] = 20.0  # of a streamed one: for its Greeks
     chain_closed_s: Seconds = 60.0  # while the market is closed
     snapshot_s: Seconds = 5.0  # of an index or of one contract
     indicators_s: Seconds = 60.0
@@ -267,26 +267,3 @@ class Vendor:
 def chain_bytes(chain: OptionChain) -> int:
     """Estimate what a chain takes in memory."""
     return CONTRACT_BYTES * len(chain.contracts)
-
-
-# hours
-
-
-def options_trade(now_ns: int) -> bool:
-    """Tell whether options trade: the regular session, and the quarter of an hour after it.
-
-    By the exchanges' calendar; beyond it, yes. Indices are computed at the same hours.
-    """
-    try:
-        day = calendar.trading_day(calendar.new_york_date(now_ns))
-    except InvalidRequest:
-        return True
-    return day is not None and day.open_ns <= now_ns < day.index_options_close_ns
-
-
-def stocks_trade(now_ns: int) -> bool:
-    """Tell whether stocks trade, before and after hours included; beyond the calendar, yes."""
-    try:
-        return calendar.session_of(now_ns) is not calendar.Session.CLOSED
-    except InvalidRequest:
-        return True

@@ -15,6 +15,7 @@ is a pure function of seed and time, so the two say the same.
 
 import asyncio
 from asyncio import CancelledError, Task, TaskGroup
+from collections.abc import Callable
 from types import TracebackType
 from typing import Annotated, Self, cast
 
@@ -161,6 +162,11 @@ class Simulator:
         return f"ws://{self.netloc}"
 
     @property
+    def is_open(self) -> Callable[[int], bool] | None:
+        """Tells whether its market is open at an instant; None: it keeps the exchanges' hours."""
+        return _always if self._settings.hours is Hours.ALWAYS else None
+
+    @property
     def tradier_token(self) -> str:
         """The access token that Tradier accepts."""
         return self._settings.tradier_token
@@ -292,3 +298,7 @@ class _OnePort:
             await app({**scope, "path": bare, "mount": mount}, receive, send)
         else:
             await self._massive(scope, receive, send)
+
+
+def _always(_now_ns: int) -> bool:
+    return True

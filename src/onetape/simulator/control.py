@@ -24,7 +24,7 @@ from starlette.routing import Route, Router
 
 from onetape.asgi import ASGIApp, Receive, Scope, Send
 from onetape.clock import Clock
-from onetape.errors import InvalidRequest
+from onetape.errors import UNREADABLE, InvalidRequest
 from onetape.model import Topic
 from onetape.simulator.faults import Faults, FaultScript, parse_script
 
@@ -133,7 +133,7 @@ class Control:
     async def _set_clock(self, request: Request) -> Response:
         try:
             change = _clock_change.decode(await request.body())
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             return _json({"error": str(error)}, 400)
         self._change_clock(change)
         return await self._show_clock(request)

@@ -17,7 +17,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from onetape.errors import InvalidRequest
+from onetape.errors import UNREADABLE, InvalidRequest
 from onetape.simulator.actions import (
     Answer,
     BodyKind,
@@ -217,7 +217,7 @@ def parse_script(body: bytes) -> FaultScript:
     """
     try:
         return _script.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise InvalidRequest(f"not a fault script: {error}") from error
 
 

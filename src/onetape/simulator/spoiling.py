@@ -11,6 +11,8 @@ from typing import Any, Final, Literal, cast
 
 import msgspec
 
+from onetape.errors import UNREADABLE
+
 Tree = dict[str, Any] | list[Any]
 
 _BIDS: Final = (("bid", "ask"), ("bid_price", "ask_price"), ("p", "P"))
@@ -49,7 +51,7 @@ def respelt(body: bytes, change: Callable[[Tree], None]) -> bytes:
     """Return the body with the change made; what is no JSON stays as it is."""
     try:
         tree = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return body
     change(tree)
     return msgspec.json.encode(tree)

@@ -48,7 +48,7 @@ BOARD: Final = (
     Column("bid", Form.PRICE, "Bid", rank=2),
     Column("ask", Form.PRICE, "Ask", rank=2),
     Column("age_s", Form.AGE, "Age", "event_ns", rank=4),
-    Column("confidence", Form.QUALITY, "Quality", "quality", is_optional=True),
+    Column("confidence", Form.QUALITY, "Quality", "quality", rank=5, is_optional=True),
     Column("level", Form.LEVEL, "", "quality"),
     Column("reasons", Form.REASONS, "", "quality"),
     Column("provider", Form.TEXT, "Provider", rank=6),

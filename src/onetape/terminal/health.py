@@ -60,28 +60,32 @@ def _gateway(body: Mapping[str, Any], now_ns: int) -> Iterator[Line]:
     facts = {"version": body.get("version"), "up": _seconds(body.get("uptime_s"))}
     yield Line("gateway", status == "ok", status, _because(body.get("reasons"), facts))
     parts: Mapping[str, Any] = body.get("components") or {}
+    if hub := body.get("hub"):
+        parts = {**parts, "hub": hub}
     for name, part in parts.items():
         yield _part(f"gateway {name}", part, now_ns)
     providers: list[Mapping[str, Any]] = body.get("providers") or []
     for one in providers:
-        yield _part(f"provider {one.get('provider', MISSING)}", one, now_ns)
+        name = f"{one.get('provider', MISSING)} {one.get('data', '')}".rstrip()
+        yield _part(f"provider {name}", one, now_ns)
+
+
+_SAID: Final = {"healthy", "status", "provider", "data"}
 
 
 def _part(name: str, part: Mapping[str, Any], now_ns: int) -> Line:
     is_well = part.get("healthy") is not False
     state = str(part.get("status") or ("ok" if is_well else "failing"))
     figures = {
-        _words(key): _figure(key, value, now_ns)
-        for key, value in part.items()
-        if key not in {"healthy", "status", "provider"}
+        _words(key): _figure(key, value, now_ns) for key, value in part.items() if key not in _SAID
     }
     return Line(name, is_well, state, _listed(figures))
 
 
 def _words(key: str) -> str:
-    """`lastMessageTime` and `last_success_ns` become words."""
+    """`lastMessageTime`, `last_success_ns` and `response_time_s` become words."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", key).lower()
-    return re.sub(r" (ns|at|time)$", "", words)
+    return re.sub(r" (ns|s|at|time)$", "", words)
 
 
 def _figure(key: str, value: Any, now_ns: int) -> str | None:
@@ -94,6 +98,8 @@ def _figure(key: str, value: Any, now_ns: int) -> str | None:
     ):
         at_ns = value if key.endswith("_ns") else value * _MS_NS
         return new_york(at_ns, now_ns=now_ns)
+    if key.endswith("_s") and isinstance(value, int | float):
+        return _seconds(value)
     return f"{value:,.1f}" if isinstance(value, float) else str(value)
 
 

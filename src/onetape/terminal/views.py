@@ -18,7 +18,15 @@ from onetape.chain_query import nearest_strike
 from onetape.client import Gap, SourceChanged
 from onetape.model import Bar, ContractType, OptionChain, OptionSnapshot
 from onetape.provenance import Level
-from onetape.terminal.columns import COLUMNS, Column, Form, decimals, new_york, shown
+from onetape.terminal.columns import (
+    COLUMNS,
+    Column,
+    Form,
+    decimals,
+    new_york,
+    printable,
+    shown,
+)
 
 UP: Final = "green"
 DOWN: Final = "red"
@@ -52,6 +60,18 @@ def origin(rows: Sequence[Any]) -> str:
     """Say whom rows are from, and how they came: `massive, rest`."""
     sources = {f"{row.provider}, {row.source}" for row in rows}
     return " and ".join(sorted(sources))
+
+
+def stand_ins(rows: Iterable[Any]) -> Iterator[Text]:
+    """Say which rows are of a provider that stands in for another, and why, a line for each."""
+    found = dict.fromkeys(
+        (row.provider, row.quality.fallback_reason)
+        for row in rows
+        if row.quality is not None and row.quality.fallback_reason
+    )
+    for provider, why in found:
+        text = f"{provider} stands in: {printable(why)}"
+        yield Text(text, style=LOUD)
 
 
 # tables
@@ -155,7 +175,7 @@ def _drawn(columns: Iterable[tuple[Column, Sequence[Text]]]) -> Table:
 
 def chain(one: OptionChain, *, now_ns: int, width: int) -> Group:
     """Draw a chain as traders know it: calls, strikes, puts, one table for each expiration."""
-    parts: list[RenderableType] = [_chain_heading(one, now_ns)]
+    parts: list[RenderableType] = [_chain_heading(one, now_ns), *stand_ins([one])]
     for (expiration, root), rows in _by_expiration(one.contracts).items():
         days = (expiration - new_york_date(now_ns)).days
         sides = _Sides(rows, one.underlying_price, now_ns=now_ns)

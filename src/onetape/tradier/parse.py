@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, cast
 import msgspec
 
 from onetape.calendar import Session, session_of
-from onetape.errors import InvalidRequest, InvalidSymbol, UpstreamGarbled
+from onetape.errors import UNREADABLE, InvalidRequest, InvalidSymbol, UpstreamGarbled
 from onetape.model import ContractType, OptionContract, OptionSnapshot, Quote, Trade
 from onetape.provenance import Reason, Severity, Source
 from onetape.rows import SymbolFault
@@ -375,7 +375,7 @@ def parse_strikes(body: bytes) -> tuple[float, ...]:
         return ()
     try:
         said = as_list(_strikes.decode(raw).strike)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise UpstreamGarbled("Tradier's strikes are not numbers") from error
     return tuple(sorted({strike for one in said if (strike := number(one)) is not None}))
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from onetape.calendar import CLOSE, NEW_YORK, Holiday, HolidayStatus, instant_ns, new_york_date
-from onetape.errors import UpstreamGarbled
+from onetape.errors import UNREADABLE, UpstreamGarbled
 from onetape.model import Bar, MarketStatus
 from onetape.provenance import Source
 from onetape.rows import SymbolFault
@@ -179,7 +179,7 @@ def parse_clock(body: bytes, origin: Origin) -> MarketStatus:
     """
     try:
         clock = _clock.decode(root_of(body, "clock"))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise UpstreamGarbled("Tradier's clock cannot be read") from error
     event_ns, session = epoch_ns(clock.timestamp), _SESSIONS.get(clock.state)
     if event_ns is None or session is None:

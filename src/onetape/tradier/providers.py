@@ -37,6 +37,7 @@ from typing import Annotated, Final, Self, TypeVar
 import msgspec
 
 from onetape.analytics import indicators
+from onetape.calendar import options_trade, stocks_trade
 from onetape.chain_query import ChainQuery
 from onetape.clock import Clock
 from onetape.errors import (
@@ -74,8 +75,6 @@ from onetape.providers.vendor import (
     Vendor,
     VendorStatistics,
     chain_bytes,
-    options_trade,
-    stocks_trade,
 )
 from onetape.quality.candles import judge_bars
 from onetape.quality.chains import judge_chain
@@ -283,7 +282,7 @@ class TradierOptionsProvider(_TradierProvider):
             fetch=fetch,
             take=take,
             feed=self._feed,
-            cadence=Cadence(every_s, every_s, self._policy.chain_pace_s),
+            cadence=Cadence(every_s, self._policy.chain_live_s, self._policy.chain_pace_s),
         )
 
     # private

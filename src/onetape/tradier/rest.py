@@ -8,8 +8,8 @@ One `ask`, from the outside in:
     exchange     one request; bounded in time and in bytes; judged by `wire_rest.refusal_of`
 
 Unlike Massive, Tradier refuses in plain text and at any status, so an answer is judged
-here and `get` returns good ones only. The token is sent to the configured host alone and
-is cut out of whatever we quote.
+here and `get` returns good ones only. `Refused` beneath an error has the status as a
+number. The token is sent to the configured host alone and is cut out of whatever we quote.
 """
 
 import asyncio
@@ -82,6 +82,17 @@ class TradierAnswer(msgspec.Struct, frozen=True, kw_only=True):
     received_ns: int
     attempts: int
     simulated: bool = False  # Tradier's double said so itself
+
+
+class Refused(Exception):
+    """What Tradier answered instead of what was asked for: the cause of our error.
+
+    The status tells little: its pages of an outage come with 200.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
 
 
 class TradierStatistics(NamedTuple):
@@ -405,6 +416,7 @@ class TradierREST:
         self._budget.heed(limits, now=self._clock.monotonic(), now_ns=now_ns)
         if body is None:
             large = UpstreamGarbled("Tradier's answer is larger than we read")
+            large.__cause__ = Refused(response.status)
             return _Outcome(None, Refusal(large, Again.NEVER, too_large=True))
         kind = response.headers.get("Content-Type", "")
         refusal = refusal_of(response.status, kind, body, root=call.ask.root, now_ns=now_ns)
@@ -419,13 +431,15 @@ class TradierREST:
         return _Outcome(answer, None)
 
     def _cleaned(self, refusal: Refusal, response: aiohttp.ClientResponse, now_ns: int) -> Refusal:
-        """Cut the token out of what Tradier said, and add how long it asks us to wait."""
+        """Cut the token out of what Tradier said; add the status, and how long we are to wait."""
         error = refusal.error
         pause_s = error.retry_after_s
         if pause_s is None:
             pause_s = parse_retry_after(response.headers.get("Retry-After"), now_ns)
         said = str(error).replace(self._token.reveal(), "***")
-        return refusal._replace(error=type(error)(said, retry_after_s=pause_s))
+        cleaned = type(error)(said, retry_after_s=pause_s)
+        cleaned.__cause__ = Refused(response.status)
+        return refusal._replace(error=cleaned)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
         """Return the body, or None when it is larger than we read."""

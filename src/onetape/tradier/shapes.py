@@ -12,7 +12,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from onetape.errors import InvalidSymbol, NotFound, UpstreamGarbled
+from onetape.errors import UNREADABLE, InvalidSymbol, NotFound, UpstreamGarbled
 from onetape.rows import SymbolFault
 from onetape.symbols import from_tradier
 from onetape.tradier.wire_rest import as_list
@@ -69,7 +69,7 @@ def root_of(body: bytes, name: str) -> msgspec.Raw:
     """
     try:
         return _members.decode(body)[name]
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+    except (*UNREADABLE, KeyError) as error:
         raise UpstreamGarbled(f"Tradier's answer has no {name}") from error
 
 
@@ -83,7 +83,7 @@ def opened(raw: msgspec.Raw, name: str) -> dict[str, msgspec.Raw]:
         return {}
     try:
         return _members.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise UpstreamGarbled(f"Tradier's {name} is not an object") from error
 
 
@@ -108,7 +108,7 @@ class RowReader(Generic[_RowT]):
         many = bytes(memoryview(raw)[:1]) == b"["
         try:
             return self._many.decode(raw) if many else [self._one.decode(raw)]
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return self._salvage(_parts.decode(raw) if many else [raw], faults)
 
     def _salvage(self, parts: list[msgspec.Raw], faults: list[SymbolFault]) -> list[_RowT]:
@@ -116,14 +116,14 @@ class RowReader(Generic[_RowT]):
         for part in parts:
             try:
                 rows.append(self._one.decode(part))
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except UNREADABLE:
                 faults.append(malformed(self._name_of(part)))
         return rows
 
     def _name_of(self, part: msgspec.Raw) -> str:
         try:
             name = msgspec.json.decode(self._named.decode(part)[self._name])
-        except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
+        except (*UNREADABLE, KeyError):
             return ""
         return name[:40] if isinstance(name, str) else ""
 
@@ -134,5 +134,5 @@ def texts_of(raw: msgspec.Raw | None) -> list[str]:
         return []
     try:
         return as_list(_texts.decode(raw))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return []

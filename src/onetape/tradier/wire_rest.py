@@ -21,6 +21,7 @@ import msgspec
 
 from onetape.calendar import NEW_YORK
 from onetape.errors import (
+    UNREADABLE,
     InvalidRequest,
     OnetapeError,
     UpstreamDown,
@@ -321,14 +322,14 @@ def refusal_of(
 def _members_of(body: bytes) -> dict[str, msgspec.Raw] | None:
     try:
         return _members.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
 
 
 def _by_code(body: bytes, now_ns: int) -> Refusal | None:
     try:
         said = _refused.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     if said.errors is not None:
         texts = as_list(said.errors.error)

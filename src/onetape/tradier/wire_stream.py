@@ -18,7 +18,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
-from onetape.errors import InvalidSymbol, UpstreamGarbled
+from onetape.errors import UNREADABLE, InvalidSymbol, UpstreamGarbled
 from onetape.model import Quote, Trade
 from onetape.provenance import Source
 from onetape.secret import Secret
@@ -60,7 +60,7 @@ def parse_session(body: bytes) -> StreamSession:
     """
     try:
         stream = _session.decode(body).stream
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise UpstreamGarbled("Tradier's answer has no session") from error
     return StreamSession(Secret(stream.sessionid), stream.url)
 
@@ -212,7 +212,7 @@ class StreamParser:
         self._lines += 1
         try:
             event = _event.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             self._garbled += 1
             out.garbage.append(line)
             return

@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
+from onetape.errors import UNREADABLE
+
 Row = TypeVar("Row")
 Key = tuple[str | int | float, ...]
 
@@ -85,7 +87,7 @@ def key_at(position: str, *, like: Key) -> Key:
     """Read a position back, which must have the shape of the keys it will be compared with."""
     try:
         key = msgspec.json.decode(position, type=tuple[str | int | float, ...])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidCursor("not a position") from error
     if len(key) != len(like) or not all(map(isinstance, like, map(type, key))):
         raise InvalidCursor("a position of another list")

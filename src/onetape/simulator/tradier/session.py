@@ -20,6 +20,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from onetape.errors import UNREADABLE
 from onetape.simulator.actions import (
     Close as CloseFault,
     Drop,
@@ -163,7 +164,7 @@ class TradierStreams:
         if known is not None:
             try:
                 payload = _payload.decode(frame)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except UNREADABLE:
                 self._complain(known, NOT_READABLE)
             else:
                 self._read(known, payload, now)
