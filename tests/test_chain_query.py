@@ -139,3 +139,21 @@ def test_what_a_vendor_may_be_asked_is_about_terms_only() -> None:
     query = ChainQuery(min_strike=1, min_volume=5, around=2)
 
     assert query.of_terms == ChainQuery(min_strike=1)
+
+
+@pytest.mark.parametrize(
+    ("query", "is_wide"),
+    [
+        (ChainQuery(), True),
+        (ChainQuery(min_strike=1.0, min_volume=5, contract_type=ContractType.CALL), True),
+        (ChainQuery(first_expiration=date(2025, 12, 19)), True),
+        (ChainQuery(last_expiration=date(2025, 12, 19)), False),
+        (ChainQuery(max_expirations=3), False),
+        (ChainQuery(min_strike=1.0, max_strike=2.0), False),
+        (ChainQuery(around=3), False),
+    ],
+)
+def test_a_query_is_wide_that_may_want_most_of_what_is_listed(
+    query: ChainQuery, *, is_wide: bool
+) -> None:
+    assert query.is_wide is is_wide

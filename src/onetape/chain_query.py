@@ -67,6 +67,13 @@ class ChainQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             contract_type=self.contract_type,
         )
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether it may want most of what is listed, which takes many pages."""
+        is_near = self.last_expiration is not None or self.max_expirations is not None
+        is_narrow = self.min_strike is not None and self.max_strike is not None
+        return not (is_near or is_narrow or self.around is not None)
+
     def wants(self, expiration: date) -> bool:
         """Tell whether an expiration is within the range."""
         first, last = self.first_expiration, self.last_expiration

@@ -151,6 +151,18 @@ def test_a_probe_that_fails_opens_it_again_from_then_on() -> None:
     assert breaker.admit(70) is not None
 
 
+def test_a_probe_may_be_hastened_but_never_put_off() -> None:
+    breaker = opened_breaker()  # at 0
+
+    breaker.hasten(2)
+    assert breaker.admit(1.9) is None
+    granted(breaker.admit(2)).failed(2)
+    assert breaker.admit(31) is None, "it opened anew, for the whole time"
+    breaker.hasten(60)
+    assert breaker.retry_after_s(31) == 1
+    assert breaker.admit(32) is not None
+
+
 def test_an_abandoned_probe_frees_the_place_for_another() -> None:
     breaker = opened_breaker()
 

@@ -227,15 +227,18 @@ async def test_a_client_that_leaves_disturbs_nobody_who_asks_the_same(tmp_path: 
         assert staying.result()[0] == 200
 
 
-def test_one_cause_is_the_error_and_several_are_all_providers_failed() -> None:
+def test_one_provider_fails_by_its_cause_and_two_are_all_providers_failed() -> None:
     timeout, wait = UpstreamTimeout("late"), UpstreamThrottled("wait", retry_after_s=2)
     wrapped = MassiveApiError("x", causes=[MaxRetriesExceeded("y", causes=[timeout, timeout])])
     absent = ContractNotFound("none", causes=[NotFound("404")])
     both = AllProvidersFailed("z", causes=[wrapped, MassiveApiError("w", causes=[wait])])
 
     assert root_of(wrapped) is timeout
-    assert root_of(AllProvidersFailed("z", causes=[wrapped, timeout])) is timeout
+    alone = AllProvidersFailed("z", causes=[wrapped])
+    assert root_of(alone) is timeout
     assert root_of(both) is both
+    alike = AllProvidersFailed("z", causes=[wrapped, wrapped])
+    assert root_of(alike) is alike, "R221: that both failed is the news"
     for error in (absent, MassiveApiError("no cause"), UpstreamForbidden("no")):
         assert root_of(error) is error
     foreign: OnetapeError = MassiveApiError("x", causes=[ValueError("theirs")])

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Self
 
+import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -224,10 +225,10 @@ async def test_with_both_left_alone_it_fails_at_once_until_one_may_be_probed() -
 
         assert isinstance(error, AllProvidersFailed)
         assert "left alone" in str(error)
-        assert error.retry_after_s == pytest.approx(30)
+        assert error.retry_after_s == pytest.approx(2), "nobody else is left to ask"
         assert (len(duo.massive.asked), len(duo.tradier.asked)) == asked
         duo.massive.reply = FINE
-        await asyncio.sleep(30)
+        await asyncio.sleep(2)
         assert (await duo.ask()).by is Route.PRIMARY
 
 
@@ -564,6 +565,47 @@ async def test_a_hedge_that_answers_poorly_waits_for_the_primary() -> None:
 
         assert settled.by is Route.SECONDARY, "the lesser evil"
         assert len(duo.tradier.asked) == 2, "asked once each"
+
+
+@leaping
+async def test_when_both_are_left_alone_one_that_heals_answers_within_seconds() -> None:
+    """R224: half a minute without anybody would be worse than a question every 2 s."""
+    async with Duo() as duo:
+        duo.massive.reply = duo.tradier.reply = DOWN
+        for _ in range(20):
+            with pytest.raises(AllProvidersFailed, match=r"massive .*; tradier "):
+                await asked(duo)
+            await asyncio.sleep(0.5)
+        assert len(duo.massive.asked) <= 3 + 10 / 2 + 1
+        duo.massive.reply = FINE
+        healed_at = elapsed()
+        while await silent(duo):
+            await asyncio.sleep(0.1)
+
+        assert elapsed() - healed_at <= 2.1
+
+
+async def asked(duo: Duo) -> Settled[int]:
+    settled = await duo.ask()
+    if settled.outcome.error is not None:
+        raise settled.outcome.error
+    return settled
+
+
+async def silent(duo: Duo) -> bool:
+    return (await duo.ask()).outcome.error is not None
+
+
+@leaping
+async def test_what_takes_anybody_long_is_waited_for_longer() -> None:
+    """A whole chain of many pages: it is not a time-out that it takes a while."""
+    async with Duo() as duo:
+        duo.massive.delay_s = 6.0
+        whole = msgspec.structs.replace(about(), is_long=True)
+        settled = await duo.fallback.ask(whole)
+        assert (settled["a"].by, elapsed()) == (Route.PRIMARY, 6.0)
+
+        assert (await duo.ask()).by is Route.SECONDARY, "3 s, when it should be quick"
 
 
 @leaping

@@ -23,14 +23,16 @@ from onetape.errors import (
     UpstreamDown,
     UpstreamThrottled,
 )
-from onetape.hybrid.providers import (
+from onetape.hybrid.factory import (
     DataProviders,
-    HybridBrokerProvider,
-    HybridIndicesProvider,
-    HybridOptionsProvider,
     VendorProviders,
     create_data_providers,
     opened,
+)
+from onetape.hybrid.providers import (
+    HybridBrokerProvider,
+    HybridIndicesProvider,
+    HybridOptionsProvider,
 )
 from onetape.hybrid.seats import HybridPolicy
 from onetape.hybrid.verdicts import WORDS, Why
@@ -47,10 +49,7 @@ from onetape.model import (
     Quote,
 )
 from onetape.providers.interfaces import (
-    BrokerDataProvider,
     Handle,
-    IndicesDataProvider,
-    OptionsDataProvider,
 )
 from onetape.quality.chains import judge_chain
 from onetape.quality.contracts import judge_contract
@@ -438,12 +437,24 @@ async def test_selection_falls_back_in_time_when_the_primary_hangs() -> None:
         duo.massive.chain.delay_s = MUTE
         duo.tradier.chain.delay_s = 1.0
 
-        found = await duo.options.get_option_chain("SPY")
+        found = await duo.options.get_option_chain("SPY", ChainQuery(around=10))
 
         assert found.quality is not None
         assert found.quality.fallback_reason == "massive did not answer in time"
         assert elapsed() == pytest.approx(4.0)
         assert duo.massive.chain.cancelled == 1
+
+
+@leaping
+async def test_selection_waits_longer_for_a_whole_chain_which_has_many_pages() -> None:
+    """R218: 40 pages take anybody more than 3 s; that is no reason to ask another."""
+    async with Duo() as duo:
+        duo.massive.chain.delay_s = 6.0
+
+        whole = await duo.options.get_option_chain("SPY")
+        few = await duo.options.get_option_chain("SPY", ChainQuery(max_expirations=2))
+
+        assert (whole.provider, few.provider) == ("massive", "tradier")
 
 
 @leaping
@@ -1057,23 +1068,6 @@ async def test_indices_may_be_given_another_by_choice() -> None:
         assert [one.quote.provider for one in shown] == ["tradier"]
         assert await indices.get_indicators("SPX", bar_length("1d")) == {"rsi": 50.0}
         assert [one.provider for one in indices.health()] == ["massive", "tradier"]
-
-
-def test_without_massives_indices_there_is_nothing_to_make() -> None:
-    with pytest.raises(InvalidRequest):
-        create_data_providers(VendorProviders(Scripted("massive"), Scripted("massive")))
-
-
-def test_hybrids_are_providers_like_those_they_are_made_of() -> None:
-    """R213, R225."""
-    providers = create_data_providers(
-        VendorProviders(Scripted("massive"), Scripted("massive"), Scripted("massive"))
-    )
-
-    assert isinstance(providers.options, OptionsDataProvider)
-    assert isinstance(providers.indices, IndicesDataProvider)
-    assert isinstance(providers.broker, BrokerDataProvider)
-    assert {one.name for one in providers} == {"hybrid"}
 
 
 @leaping

@@ -42,9 +42,13 @@ class Pages:
 
     def __init__(self, pages: Mapping[str, object]) -> None:
         self.asked: list[str] = []
+        self.deadlines: list[float | None] = []
         self._pages = pages
 
-    async def get(self, path: str, query: str = "") -> RestResponse:
+    async def get(
+        self, path: str, query: str = "", *, deadline_s: float | None = None
+    ) -> RestResponse:
+        self.deadlines.append(deadline_s)
         place = f"{path}?{query}" if query else path
         self.asked.append(place)
         return response(body=self._pages[place])
@@ -96,11 +100,23 @@ async def test_pages_that_go_round_in_a_circle_end() -> None:
         await walked(pages)
 
 
+async def test_each_page_has_the_time_that_a_page_may_take() -> None:
+    pages = Pages({"/v3/x": {"next_url": f"{VENDOR}/v3/x?cursor=b"}, "/v3/x?cursor=b": {}})
+
+    async for _ in VendorAsker(pages, deadline_s=2.5).pages("/v3/x"):
+        pass
+    await VendorAsker(pages).get("/v3/x")
+
+    assert pages.deadlines == [2.5, 2.5, None]
+
+
 class Endless:
     def __init__(self) -> None:
         self.calls = 0
 
-    async def get(self, path: str, query: str = "") -> RestResponse:
+    async def get(
+        self, path: str, query: str = "", *, deadline_s: float | None = None
+    ) -> RestResponse:
         self.calls += 1
         return response(body={"next_url": f"{VENDOR}{path}?cursor={self.calls}"})
 

@@ -670,7 +670,7 @@ async def test_a_quote_changes_one_contract_of_a_subscribed_chain(stage: Stage) 
 
 async def test_a_subscribed_chain_is_asked_for_again_when_it_is_due(stage: Stage) -> None:
     told: list[OptionChain] = []
-    policy = ProviderPolicy(chain_s=0.02, chain_pace_s=0)
+    policy = ProviderPolicy(chain_s=0.02, chain_poll_s=0.02, chain_pace_s=0)
 
     async with stage.plays(MassiveOptionsProvider, policy) as options:
         options.subscribe_chain("SPY", told.append)
@@ -725,7 +725,7 @@ async def test_a_subscribed_stock_follows_its_quotes(stage: Stage) -> None:
 async def test_a_subscription_to_what_is_not_there_waits_for_it(stage: Stage) -> None:
     told: list[Quote] = []
 
-    async with stage.plays(MassiveBrokerProvider, ProviderPolicy(equity_s=0.01)) as broker:
+    async with stage.plays(MassiveBrokerProvider, ProviderPolicy(equity_poll_s=0.01)) as broker:
         broker.subscribe_equity("SPY", told.append)
         await until(lambda: stage.vendor.count("/v3/snapshot") == 1)
         assert told == []

@@ -28,9 +28,10 @@ from onetape.clock import SystemClock
 from onetape.errors import OnetapeError
 from onetape.gateway.app import Gateway
 from onetape.gateway.fanout import MassiveHub
+from onetape.gateway.market import PAGE_S, POLICY
 from onetape.gateway.taps import Taps
+from onetape.hybrid.factory import VendorProviders, create_data_providers, opened
 from onetape.hybrid.fallback import FallbackStatistics
-from onetape.hybrid.providers import VendorProviders, create_data_providers, opened
 from onetape.hybrid.seats import HybridPolicy
 from onetape.massive.asker import VendorAsker
 from onetape.massive.notices import FeedPolicy, Notice
@@ -338,19 +339,19 @@ class Staging:
                 policy=rest or RestPolicy(attempts=1),
             )
         )
-        asker = VendorAsker(vendor)
+        asker = VendorAsker(vendor, deadline_s=PAGE_S)  # as the gateway does
         config = TradierConfig(
             access_token=Secret(simulator.tradier_token),
             base_url=simulator.tradier_url,
             socket_url=simulator.tradier_socket_url,
         )
-        tradier = await enter(connected(config, clock=clock, simulated=True))
+        tradier = await enter(connected(config, clock=clock, policy=POLICY, simulated=True))
         assert tradier is not None
         stage = Stage(simulator, (vendor, cast("Any", tradier.options)._asks._asker))
         stage.massive = VendorProviders(
-            MassiveOptionsProvider(asker=asker, clock=clock, feed=feed),
-            MassiveBrokerProvider(asker=asker, clock=clock, feed=feed),
-            MassiveIndicesProvider(asker=asker, clock=clock, feed=feed),
+            MassiveOptionsProvider(asker=asker, clock=clock, feed=feed, policy=POLICY),
+            MassiveBrokerProvider(asker=asker, clock=clock, feed=feed, policy=POLICY),
+            MassiveIndicesProvider(asker=asker, clock=clock, feed=feed, policy=POLICY),
         )
         stage.tradier = VendorProviders(tradier.options, tradier.broker)
         made = create_data_providers(stage.massive, stage.tradier, clock=clock, policy=policy)

@@ -232,7 +232,7 @@ async def massive_vendor(simulator: Simulator, stack: AsyncExitStack) -> Vendor:
     feed = await stack.enter_async_context(SocketFeed(simulator).running())
 
     def made(kind: Callable[..., T]) -> T:
-        policy = ProviderPolicy(equity_s=0.2)
+        policy = ProviderPolicy(equity_poll_s=0.2)
         return kind(asker=asker, clock=clock, feed=feed, policy=policy, is_open=always)
 
     return Vendor(
@@ -285,7 +285,7 @@ async def tradier_vendor(simulator: Simulator, stack: AsyncExitStack) -> Vendor:
     tasks.start_soon(stream.run)
 
     def made(kind: Callable[..., T]) -> T:
-        policy = ProviderPolicy(equity_s=0.2)
+        policy = ProviderPolicy(equity_poll_s=0.2)
         return kind(asker=rest, clock=clock, feed=readers, policy=policy, is_open=always)
 
     return Vendor(

@@ -529,7 +529,9 @@ async def test_subscriptions_ask_in_the_background_and_no_more_than_their_share(
         TradierOptionsProvider,
         script,
         clock=floor,
-        policy=ProviderPolicy(chain_s=0.001, chain_closed_s=0.001, snapshot_s=0.0),
+        policy=ProviderPolicy(
+            chain_s=0.001, chain_closed_s=0.001, chain_poll_s=0.001, snapshot_s=0.0
+        ),
         habits=TradierHabits(followed_per_minute=60 * 60),  # so that a turn of 3 takes 50 ms
     )
     async with options:
@@ -563,7 +565,7 @@ async def test_polls_tell_of_a_stock_and_an_index_without_a_stream(
     script.answers["/markets/quotes"] = quotes
     told: list[Quote] = []
     values: list[IndexSnapshot] = []
-    policy = ProviderPolicy(equity_s=0.01, snapshot_s=0.001)
+    policy = ProviderPolicy(equity_poll_s=0.01, index_poll_s=0.001, snapshot_s=0.001)
     broker = scripted(TradierBrokerProvider, script, clock=floor, policy=policy)
     indices = scripted(TradierIndicesProvider, script, clock=floor, policy=policy)
     with caplog.at_level(logging.ERROR):

@@ -129,7 +129,7 @@ class CircuitBreaker:
         self._open_s = open_s
         self._state = BreakerState.CLOSED
         self._failures = 0
-        self._probe_from = 0.0
+        self._opened_at = self._probe_from = 0.0
         self._probing = False
         self._opened_total = 0
         # Counts openings and closings: a permit of another era is stale.
@@ -150,6 +150,10 @@ class CircuitBreaker:
         if self._state is BreakerState.OPEN:
             return max(0.0, self._probe_from - now)
         return 0.0
+
+    def hasten(self, open_s: float) -> None:
+        """Let the probe come so soon after it opened, if it would come later."""
+        self._probe_from = min(self._probe_from, self._opened_at + open_s)
 
     def admit(self, now: float) -> Permit | None:
         """Return leave to make one attempt, or None: do not bother the peer."""
@@ -173,6 +177,7 @@ class CircuitBreaker:
         elif outcome is Outcome.FAILED:
             self._failures += 1
             if self._state is BreakerState.HALF_OPEN or self._failures >= self._failures_allowed:
+                self._opened_at = now
                 self._probe_from = now + self._open_s
                 self._opened_total += 1
                 self._enter(BreakerState.OPEN)

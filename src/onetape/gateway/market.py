@@ -13,17 +13,19 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple, TypeVar
 
+import msgspec
+
 from onetape.clock import Clock
 from onetape.config import Config
 from onetape.consolidation import HubPolicy
 from onetape.hub import HubMetrics, MarketDataHub, Providers
-from onetape.hybrid.providers import (
+from onetape.hybrid.factory import (
     DataProviders,
-    HybridStatistics,
     VendorProviders,
     create_data_providers,
     opened,
 )
+from onetape.hybrid.providers import HybridStatistics
 from onetape.massive.asker import Rest, VendorAsker
 from onetape.massive.providers import (
     MassiveBrokerProvider,
@@ -41,6 +43,16 @@ DATA: Final = DataProviders._fields
 """What providers are asked for: `options`, `indices`, `broker`."""
 
 
+POLICY: Final = ProviderPolicy(chain_s=2.0, snapshot_s=0.5)
+"""What is kept for others who ask: long enough to share it, too short to hide that its source is
+gone."""
+
+
+PAGE_S: Final = 2.8
+"""How long a page of Massive's may take its providers: less than the hybrids wait for a first
+answer, so that one long answer of many pages is told from a vendor that is mute."""
+
+
 class MarketFacts(NamedTuple):
     """A snapshot for metrics and health; `DATA` names its mappings' keys."""
 
@@ -53,7 +65,7 @@ class Market(NamedTuple):
     """What answers the normalised routes, and the hub behind the stream."""
 
     providers: DataProviders
-    asker: VendorAsker
+    asker: VendorAsker  # patient, for what only the vendor has
     hub: MarketDataHub
 
     def facts(self) -> MarketFacts:
@@ -87,8 +99,8 @@ async def running(
         is_open: Whether the market is open at an instant; by default the calendar's word,
             for each provider its own.
     """
-    asker = VendorAsker(rest)
-    policy = ProviderPolicy(enable_logging=config.gateway.log_level == "debug")
+    asker = VendorAsker(rest, deadline_s=PAGE_S)
+    policy = msgspec.structs.replace(POLICY, enable_logging=config.gateway.log_level == "debug")
 
     def made(kind: Callable[..., P]) -> P:
         return kind(asker=asker, clock=clock, feed=feed, policy=policy, is_open=is_open)
@@ -111,7 +123,7 @@ async def running(
         hub = MarketDataHub(providers, _hub_policy(config), clock=clock, is_open=is_open)
         await stack.enter_async_context(hub)
         hub.update_watchlist(config.hub.watchlist)  # now: a start does not wait for answers
-        yield Market(hybrids, asker, hub)
+        yield Market(hybrids, VendorAsker(rest), hub)
 
 
 def _hub_policy(config: Config) -> HubPolicy:

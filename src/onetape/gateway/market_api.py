@@ -24,7 +24,7 @@ from onetape.calendar import options_trade
 from onetape.chain_query import nearest_strike
 from onetape.clock import Clock
 from onetape.core.limits import SlidingWindow
-from onetape.errors import ContractNotFound, DataProviderError, OnetapeError
+from onetape.errors import AllProvidersFailed, ContractNotFound, DataProviderError, OnetapeError
 from onetape.gateway.auth import Auth
 from onetape.gateway.callers import Callers
 from onetape.gateway.endpoints import Desk, Journal, packed_response
@@ -255,12 +255,14 @@ def summaries(chain: OptionChain, today: date) -> Iterator[ExpirationSummary]:
 
 
 def root_of(error: OnetapeError) -> OnetapeError:
-    """Return what a failure of providers comes down to, if to one thing; else itself.
+    """Return what a provider's failure comes down to, if to one thing; else itself.
 
-    One timeout under a provider's name is a timeout, and so are two; a timeout and a
-    refusal are `ALL_PROVIDERS_FAILED`. That there is no such contract is an answer.
+    A timeout under a provider's name is a timeout. When both providers failed that is
+    the news, whatever each one's reason (R221). That there is no such contract is an answer.
     """
     if not isinstance(error, DataProviderError) or isinstance(error, ContractNotFound):
+        return error
+    if isinstance(error, AllProvidersFailed) and len(error.causes) > 1:
         return error
     roots = [root_of(cause) for cause in error.causes if isinstance(cause, OnetapeError)]
     if len(roots) != len(error.causes) or len({root.code for root in roots}) != 1:

@@ -1,13 +1,15 @@
 """Massive first, Tradier when it fails or is poor; start with `providers`."""
 
-from onetape.hybrid.providers import (
+from onetape.hybrid.factory import (
     DataProviders,
-    HybridBrokerProvider,
-    HybridIndicesProvider,
-    HybridOptionsProvider,
     VendorProviders,
     create_data_providers,
     opened,
+)
+from onetape.hybrid.providers import (
+    HybridBrokerProvider,
+    HybridIndicesProvider,
+    HybridOptionsProvider,
 )
 
 __all__ = [

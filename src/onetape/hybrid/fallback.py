@@ -29,7 +29,7 @@ from onetape.core.choice import Choices, Route, Standing
 from onetape.core.recovery import Permit
 from onetape.errors import AllProvidersFailed, NotConnected, OnetapeError
 from onetape.flights import Flights
-from onetape.hybrid.seats import Attempt, HybridPolicy, Outcome, Question, Seat
+from onetape.hybrid.seats import Attempt, HybridPolicy, Limits, Outcome, Question, Seat
 from onetape.hybrid.verdicts import WORDS, Why, is_absent, why_of
 from onetape.model import ProviderHealth
 from onetape.providers.health import is_failure
@@ -143,7 +143,9 @@ class Fallback(Generic[P]):
         seat = self._secondary
         if seat is None:
             return {}
-        attempt = await self._attempt(seat, question, question.parts, self._policy.first_s)
+        attempt = await self._attempt(
+            seat, question, question.parts, self._limits(question).first_s
+        )
         if attempt is None:
             return {}
         seat.conclude(attempt, None)
@@ -172,7 +174,7 @@ class Fallback(Generic[P]):
 
     def _turns(self, question: Question[P, A]) -> list[tuple[Route, "_Turn[P, A]"]]:
         """Part a question by who is asked first."""
-        ends_at = self._clock.monotonic() + self._policy.answer_s
+        ends_at = self._clock.monotonic() + self._limits(question).answer_s
         parts: dict[Route, list[str]] = {}
         held: dict[str, str] = {}
         for part in dict.fromkeys(question.parts):
@@ -183,6 +185,14 @@ class Fallback(Generic[P]):
         return [
             (first, _Turn(question, tuple(some), ends_at, held)) for first, some in parts.items()
         ]
+
+    def _hasten(self) -> None:
+        """Let both be probed sooner when neither may be asked: there is nobody else to answer."""
+        now = self._clock.monotonic()
+        seats = (self._primary, self._other())
+        if not any(seat.may_be_asked(now) for seat in seats):
+            for seat in seats:
+                seat.breaker.hasten(self._policy.alone_s)
 
     def _first(self, key: str) -> Route:
         first = self._choices.of(key).first
@@ -197,6 +207,7 @@ class Fallback(Generic[P]):
     async def _answer(self, question: Question[P, A]) -> dict[str, Settled[A]]:
         if self._secondary is None:
             return await self._pass_through(question)
+        self._hasten()
         turns = self._turns(question)
         if len(turns) == 1:
             ((first, turn),) = turns
@@ -223,7 +234,8 @@ class Fallback(Generic[P]):
     async def _primary_first(self, turn: "_Turn[P, A]", said: "_Said[A]") -> None:
         secondary = self._other()
         now = self._clock.monotonic()
-        limit_s = self._policy.first_s if secondary.may_be_asked(now) else self._policy.answer_s
+        limits = self._limits(turn.question)
+        limit_s = limits.first_s if secondary.may_be_asked(now) else limits.answer_s
         async with asyncio.TaskGroup() as tasks:
             mine = tasks.create_task(
                 self._attempt(self._primary, turn.question, turn.parts, limit_s)
@@ -267,7 +279,7 @@ class Fallback(Generic[P]):
     async def _secondary_first(self, turn: "_Turn[P, A]", said: "_Said[A]") -> None:
         probe = self._probe(turn)
         said.secondary = await self._attempt(
-            self._other(), turn.question, turn.parts, self._policy.first_s
+            self._other(), turn.question, turn.parts, self._limits(turn.question).first_s
         )
         answers = {} if said.secondary is None else said.secondary.outcomes
         missing = tuple(
@@ -303,7 +315,7 @@ class Fallback(Generic[P]):
         return probe
 
     async def _prove(self, turn: "_Turn[P, A]", permit: Permit) -> Attempt[A]:
-        limit_s = self._policy.answer_s
+        limit_s = self._limits(turn.question).answer_s
         attempt = await self._primary.ask(turn.question, turn.parts, permit, limit_s)
         self._primary.conclude(attempt, None)
         for part, outcome in attempt.outcomes.items():
@@ -334,6 +346,9 @@ class Fallback(Generic[P]):
             return False
         choice = self._choices.of(turn.question.key(part))
         return outcome.error is not None or not choice.is_agreed(self._clock.monotonic())
+
+    def _limits(self, question: Question[P, A]) -> Limits:
+        return self._policy.limits(is_long=question.is_long)
 
     def _left_s(self, turn: "_Turn[P, A]") -> float:
         return max(_SHORTEST_S, turn.ends_at - self._clock.monotonic())

@@ -18,11 +18,10 @@ of another delay, so whoever wants it chooses it.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import date
 from types import TracebackType
-from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypedDict, TypeVar
+from typing import Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -343,6 +342,7 @@ class HybridOptionsProvider(_Hybrid[OptionsDataProvider]):
             of_chain,
             may_hedge=not live,
         )
+        question = msgspec.structs.replace(question, is_long=query.is_wide)
         answered = await self._one(question, marked_chain)
         if answered.by is Route.SECONDARY or not self._policy.fill_greeks:
             return answered
@@ -481,79 +481,7 @@ class HybridBrokerProvider(_Hybrid[BrokerDataProvider]):
         return Question(what="quotes", parts=symbols, ask=ask, judge=of_datum, may_hedge=may_hedge)
 
 
-class VendorProviders(NamedTuple):
-    """What one vendor offers. One object may be several of them."""
-
-    options: OptionsDataProvider
-    broker: BrokerDataProvider
-    indices: IndicesDataProvider | None = None
-
-
-class DataProviders(NamedTuple):
-    """The providers that an application uses."""
-
-    options: HybridOptionsProvider
-    indices: HybridIndicesProvider
-    broker: HybridBrokerProvider
-
-
-def create_data_providers(
-    massive: VendorProviders,
-    tradier: VendorProviders | None = None,
-    *,
-    clock: Clock | None = None,
-    policy: HybridPolicy | None = None,
-    is_open: Callable[[int], bool] | None = None,
-) -> DataProviders:
-    """Put the hybrids together; enter each, or all with `opened`, before use.
-
-    Args:
-        massive: The vendor that should answer; with indices.
-        tradier: The other; None without its token, which `health` then tells. Its indices,
-            if it has any, are asked when Massive's fail.
-        clock: The time.
-        policy: When the other is asked, and for how long.
-        is_open: Whether the market is open at an instant; by default the calendar's word,
-            for each provider its own.
-
-    Raises:
-        InvalidRequest: Massive's indices are missing.
-    """
-    if massive.indices is None:
-        raise InvalidRequest("Massive is the provider of indices: pass it")
-    options, broker, indices = (None, None, None) if tradier is None else tradier
-    how: _How = {"clock": clock, "policy": policy, "is_open": is_open}
-    return DataProviders(
-        options=HybridOptionsProvider(massive.options, options, **how),
-        indices=HybridIndicesProvider(massive.indices, indices, **how),
-        broker=HybridBrokerProvider(massive.broker, broker, **how),
-    )
-
-
-@asynccontextmanager
-async def opened(
-    providers: DataProviders, *vendors: VendorProviders
-) -> AsyncGenerator[DataProviders]:
-    """Open the hybrids for a block, and before them what vendors' providers need opening."""
-    async with AsyncExitStack() as stack:
-        own = dict.fromkeys(one for vendor in vendors for one in vendor if one is not None)
-        for provider in own:
-            if isinstance(provider, AbstractAsyncContextManager):
-                await stack.enter_async_context(provider)
-        for hybrid in providers:
-            await stack.enter_async_context(hybrid)
-        yield providers
-
-
 # private
-
-
-class _How(TypedDict):
-    """What all hybrids are made with."""
-
-    clock: Clock | None
-    policy: HybridPolicy | None
-    is_open: Callable[[int], bool] | None
 
 
 def _normalized(symbols: Iterable[str]) -> tuple[str, ...]:

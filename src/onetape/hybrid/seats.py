@@ -45,11 +45,21 @@ _FAILURES: Final[Mapping[str, type[DataProviderError]]] = {
 _NEVER_OPENS: Final = 1 << 62
 
 
+class Limits(NamedTuple):
+    """How long one question is waited for, in seconds."""
+
+    answer_s: float  # for an answer, whoever gives it
+    first_s: float  # of that, for the provider that is asked first
+
+
 class HybridPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When another provider is asked, and for how long it stays. All `_s` are seconds."""
 
     answer_s: Positive = 4.8  # for an answer, whoever gives it
     first_s: Positive = 3.0  # of that, for the provider that is asked first
+    long_answer_s: Positive = 9.0  # the same for what takes anybody long: a whole chain
+    long_first_s: Positive = 7.0
+    alone_s: Positive = 2.0  # until a probe when there is nobody else left to ask
     failures: Annotated[int, msgspec.Meta(ge=1)] = 3  # in a row, and a provider is left alone
     open_s: Positive = 30.0  # so long, until a probe
     hold_s: Positive = 60.0  # between switches, at least
@@ -65,6 +75,12 @@ class HybridPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     silence_s: Positive = 1.5  # a subscription asks when nothing came for so long…
     quiet_s: Positive = 15.0  # …and at least so often when there is nothing new
     closed_s: Positive = 12.0  # instead of these, at least, while the market is closed
+
+    def limits(self, *, is_long: bool) -> "Limits":
+        """Return how long a question is waited for."""
+        if is_long:
+            return Limits(self.long_answer_s, self.long_first_s)
+        return Limits(self.answer_s, self.first_s)
 
     @property
     def patience(self) -> Patience:
@@ -92,6 +108,8 @@ class Question(msgspec.Struct, Generic[P, A], frozen=True, kw_only=True):
     ask: Callable[[P, tuple[str, ...]], Awaitable[Mapping[str, A | OnetapeError]]]
     judge: Callable[[A, int], Verdict]
     may_hedge: bool = True
+    is_long: bool = False
+    """Whether a whole answer takes long of anybody, so that it is waited for longer."""
 
     @property
     def identity(self) -> Hashable:

@@ -42,7 +42,9 @@ _KINDS: Final[dict[int, type[OnetapeError]]] = {
 class Rest(Protocol):
     """What we need of `MassiveREST`."""
 
-    async def get(self, path: str, query: str = "") -> RestResponse:
+    async def get(
+        self, path: str, query: str = "", *, deadline_s: float | None = None
+    ) -> RestResponse:
         """Ask for an encoded path and query; return the answer whatever its status."""
         ...
 
@@ -57,10 +59,17 @@ class Refused(Exception):
 
 
 class VendorAsker:
-    """Asks the vendor. Cancel-safe, and as patient as the `MassiveREST` it is given."""
+    """Asks the vendor. Cancel-safe.
 
-    def __init__(self, rest: Rest) -> None:
+    Args:
+        rest: Where it asks.
+        deadline_s: How long each page may take, retries included; None for as long as
+            `rest` waits.
+    """
+
+    def __init__(self, rest: Rest, *, deadline_s: float | None = None) -> None:
         self._rest = rest
+        self._deadline_s = deadline_s
 
     async def get(self, path: str, params: Params | None = None) -> RestResponse:
         """Ask for a path with parameters of which the Nones are left out.
@@ -97,7 +106,7 @@ class VendorAsker:
             raise UpstreamGarbled(f"more than {MAX_PAGES} pages")
 
     async def _get(self, path: str, query: str) -> RestResponse:
-        response = await self._rest.get(path, query)
+        response = await self._rest.get(path, query, deadline_s=self._deadline_s)
         if response.status not in _OK:
             raise error_of(response) from Refused(response)
         return response

@@ -219,13 +219,14 @@ class MassiveOptionsProvider(_MassiveProvider):
             is_open=self._is_open,
             streamed_contracts=self._policy.streamed_contracts,
         )
-        every_s = self._policy.chain_s or ProviderPolicy().chain_s
         return self._vendor.follow(
             view,
             fetch=lambda: self._chain(symbol, query),
             take=take,
             feed=self._feed,
-            cadence=Cadence(every_s, self._policy.chain_live_s, self._policy.chain_pace_s),
+            cadence=Cadence(
+                self._policy.chain_poll_s, self._policy.chain_live_s, self._policy.chain_pace_s
+            ),
         )
 
     # private, chains
@@ -365,9 +366,7 @@ class MassiveIndicesProvider(_MassiveProvider):
             fetch=lambda: _only(self.get_index_snapshots([index])),
             take=take,
             feed=self._feed,
-            cadence=Cadence(
-                self._policy.snapshot_s or ProviderPolicy().snapshot_s, self._policy.streamed_s, 0.0
-            ),
+            cadence=Cadence(self._policy.index_poll_s, self._policy.streamed_s, 0.0),
         )
 
     # private
@@ -464,7 +463,7 @@ class MassiveBrokerProvider(_MassiveProvider):
             fetch=lambda: _only(self.get_quotes([ticker])),
             take=take,
             feed=self._feed,
-            cadence=Cadence(self._policy.equity_s, self._policy.streamed_s, 0.0),
+            cadence=Cadence(self._policy.equity_poll_s, self._policy.streamed_s, 0.0),
         )
 
     # private

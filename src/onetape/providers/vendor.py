@@ -29,6 +29,7 @@ from onetape.providers.interfaces import Handle, LiveFeed
 T = TypeVar("T")
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 CONTRACT_BYTES: Final = 1_600
@@ -47,15 +48,17 @@ class ProviderPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
 
     chain_s: Annotated[float, msgspec.Meta(ge=0, le=30)] = 10.0
-    chain_live_s: Annotated[float, msgspec.Meta(gt=0)] = 20.0  # of a streamed one: for its Greeks
     chain_closed_s: Seconds = 60.0  # while the market is closed
     snapshot_s: Seconds = 5.0  # of an index or of one contract
     indicators_s: Seconds = 60.0
     bars_s: Seconds = 60.0
     expirations_s: Seconds = 300.0
     flow_s: Seconds = 60.0
-    equity_s: Annotated[float, msgspec.Meta(gt=0)] = 4.0  # between polls of a stock not streamed
-    streamed_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0  # between checks of what is streamed
+    chain_poll_s: Positive = 10.0  # between polls of a subscribed chain that is not streamed
+    index_poll_s: Positive = 5.0
+    equity_poll_s: Positive = 4.0
+    chain_live_s: Positive = 20.0  # the same while it is streamed: for Greeks and open interest
+    streamed_s: Positive = 60.0  # of an index or a stock that is
     chain_pace_s: Seconds = 0.1  # a subscriber is told of a chain at most that often
     streamed_contracts: Count = 250  # of one chain, those nearest to the money
     cache_bytes: Count = 32 << 20

@@ -276,13 +276,14 @@ class TradierOptionsProvider(_TradierProvider):
             pace.cost(1 + len(chain.expirations) + len(chain.partial))
             return chain
 
-        every_s = self._policy.chain_s or ProviderPolicy().chain_s
         return self._vendor.follow(
             view,
             fetch=fetch,
             take=take,
             feed=self._feed,
-            cadence=Cadence(every_s, self._policy.chain_live_s, self._policy.chain_pace_s),
+            cadence=Cadence(
+                self._policy.chain_poll_s, self._policy.chain_live_s, self._policy.chain_pace_s
+            ),
         )
 
     # private
@@ -380,7 +381,7 @@ class TradierBrokerProvider(_TradierProvider):
             fetch=lambda: _only(self._judged(behind, (ticker,))),
             take=take,
             feed=self._feed,
-            cadence=Cadence(self._policy.equity_s, self._policy.streamed_s, 0.0),
+            cadence=Cadence(self._policy.equity_poll_s, self._policy.streamed_s, 0.0),
         )
 
     # private
@@ -446,9 +447,7 @@ class TradierIndicesProvider(_TradierProvider):
             fetch=lambda: _only(self._snapshots(behind, wanted, ())),
             take=take,
             feed=self._feed,
-            cadence=Cadence(
-                self._policy.snapshot_s or ProviderPolicy().snapshot_s, self._policy.streamed_s, 0.0
-            ),
+            cadence=Cadence(self._policy.index_poll_s, self._policy.streamed_s, 0.0),
         )
 
     # private
