@@ -660,7 +660,13 @@ async def test_endpoint_families_are_told_apart_behind_the_mount() -> None:
         await rig.rest.get(NOW)
         await rig.rest.get("/v3/quotes/O:X")
         await rig.rest.get("/api/health")
-        assert set(rig.rest.statistics().rest.breakers) == {"market_status", "quotes", "other"}
+        await rig.rest.get("/api/options/chain")
+        assert set(rig.rest.statistics().rest.breakers) == {
+            "market_status",
+            "quotes",
+            "/api/health",
+            "/api/options/chain",
+        }
 
 
 # a real gateway

@@ -205,7 +205,7 @@ VIEW = HubMetrics(
 def test_the_data_layer_is_described_provider_by_provider() -> None:
     """R226, R237: each for what it is asked for, and what the hub has."""
     provider = ProviderHealth(provider="massive", healthy=False, status="open", fallbacks=4)
-    facts = MarketFacts(hub=VIEW, providers={"broker": (provider,)}, hybrids={})
+    facts = MarketFacts(hub=VIEW, confidence=85, providers={"broker": (provider,)}, hybrids={})
     body: Any = health(LIVE, market=facts).liveness()
 
     (one,) = body["providers"]
@@ -215,6 +215,8 @@ def test_the_data_layer_is_described_provider_by_provider() -> None:
         "watched": 3,
         "known": 2,
         "failed": 1,
+        "healthy": False,
+        "confidence": 85,
         "subscribers": 2,
         "last_update_age_s": None,
         "last_poll_age_s": 2.0,
@@ -224,6 +226,6 @@ def test_the_data_layer_is_described_provider_by_provider() -> None:
 
 def test_a_provider_that_another_stands_in_for_does_not_degrade_the_gateway() -> None:
     provider = ProviderHealth(provider="massive", healthy=False, status="open")
-    facts = MarketFacts(hub=VIEW, providers={"broker": (provider,)}, hybrids={})
+    facts = MarketFacts(hub=VIEW, confidence=85, providers={"broker": (provider,)}, hybrids={})
 
     assert health(LIVE, market=facts).liveness()["status"] == "ok"

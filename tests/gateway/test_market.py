@@ -93,7 +93,8 @@ async def test_what_the_settings_watch_is_known_soon_after_the_start() -> None:
         index = view.hub.get_index("SPX")
         assert index is not None
         assert (index.quote.provider, index.quote.simulated) == ("massive", True)
-        assert view.facts().hub.view.known == 2
+        facts = view.facts(SystemClock().now_ns())
+        assert (facts.hub.view.known, facts.confidence) == (2, 100)
     assert not FEED.readers
 
 
@@ -116,7 +117,7 @@ async def test_tradier_answers_when_massive_fails_and_facts_say_so() -> None:
     async with Simulator(SimulatorSettings(port=0)) as simulator, running(simulator) as view:
         simulator.inject(RestRule(action=Answer(status=500)))
         rows = await view.providers.broker.get_quotes(["SPY"])
-        facts = view.facts()
+        facts = view.facts(SystemClock().now_ns())
 
     quality = rows[0].quality
     assert (rows[0].provider, quality and quality.fallback_reason is not None) == ("tradier", True)
@@ -134,7 +135,7 @@ async def test_without_a_token_tradier_is_disabled_and_says_so() -> None:
         running(simulator, token=None) as view,
     ):
         assert await view.providers.broker.get_quotes(["SPY"])
-        facts = view.facts()
+        facts = view.facts(SystemClock().now_ns())
 
     statuses = {one.provider: one.status for one in facts.providers["broker"]}
     assert statuses["tradier"] == "disabled"

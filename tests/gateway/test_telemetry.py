@@ -306,6 +306,7 @@ async def test_providers_fallbacks_and_the_view_are_told() -> None:
     desk = Desk()
     now_ns = desk.clock.now_ns()
     facts = MarketFacts(
+        confidence=None,
         hub=HubMetrics(
             view=ConsolidationStatistics(
                 watched=3,

@@ -109,6 +109,9 @@ async def listening(stage: Any) -> tuple[Ear, Ear]:
     raise AssertionError("it is not streamed")
 
 
+WITHIN_S = 5.0 + 1.0
+"""What was promised, and what a busy machine may add. Measured: 1.4 to 4.9 s, mute the slowest."""
+
 BROKEN: dict[str, tuple[Rule, ...]] = {
     "mute": (StreamRule(action=Mute()), RestRule(action=Hang())),
     "gone": (StreamRule(action=Drop()), StreamRule(action=Refuse()), DOWN),
@@ -122,7 +125,7 @@ BROKEN: dict[str, tuple[Rule, ...]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 async def test_both_go_on_from_the_other_marked_and_come_back(staging: Any, name: str) -> None:
-    """R228. A chain's answer is kept for 10 s, and until then what is kept is asked about."""
+    """R228, W-62."""
     stage = await staging(streamed=STREAMED)
     quotes, chains = await listening(stage)
 
@@ -133,9 +136,9 @@ async def test_both_go_on_from_the_other_marked_and_come_back(staging: Any, name
     stage.recover()
     await stage.run(110, step_s=2)
 
-    for ear, within_s in ((quotes, 7.0), (chains, 20.0)):
+    for ear in (quotes, chains):
         others = [one for one in ear.since(failed_s) if one.by == "tradier"]
-        assert others[0].at_s - failed_s <= within_s
+        assert others[0].at_s - failed_s <= WITHIN_S
         assert all(
             one.by == "tradier" for one in ear.since(others[0].at_s) if one.at_s < recovered_s
         )

@@ -12,7 +12,7 @@ Health, metrics and market status are public and name no secret, key or client. 
 fails is answered as everywhere: `replies`.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.requests import Request
@@ -48,6 +48,10 @@ _SESSIONS: Final = {
 """The words of the old route for those of the model."""
 
 
+async def _unknown() -> MarketStatus | None:
+    return None
+
+
 class Api:
     """Our own routes over what the composition root gives.
 
@@ -58,7 +62,7 @@ class Api:
         callers: Who asks.
         limit: How often; shared with the other routes.
         clock: The time.
-        vendor_status: What the vendor said of the market lately, without waiting for it.
+        vendor_status: What the vendor said of the market lately.
     """
 
     def __init__(  # noqa: PLR0913 - the composition root names each
@@ -70,7 +74,7 @@ class Api:
         callers: Callers,
         limit: SlidingWindow,
         clock: Clock,
-        vendor_status: Callable[[], MarketStatus | None] = lambda: None,
+        vendor_status: Callable[[], Awaitable[MarketStatus | None]] = _unknown,
     ) -> None:
         self._desk = Desk(auth=auth, telemetry=telemetry, callers=callers, limit=limit, clock=clock)
         self._auth = auth
@@ -125,7 +129,7 @@ class Api:
 
     async def _market(self, _request: Request) -> Response:
         now_ns = self._clock.now_ns()
-        status = self._vendor_status() or _by_calendar(now_ns)
+        status = await self._vendor_status() or _by_calendar(now_ns)
         answer = MarketStatusAnswer(
             is_open=status.is_open,
             session=_SESSIONS.get(status.session, status.session),

@@ -42,7 +42,7 @@ from onetape.gateway.fanout import HubPolicy, MassiveHub
 from onetape.gateway.health import GatewayFacts, Health, HubFacts, RestFacts
 from onetape.gateway.keyring import KeyRing
 from onetape.gateway.logs import Bridge, Renderer, Write, bridged, event_log, redactor
-from onetape.gateway.market import Market
+from onetape.gateway.market import Market, MarketFacts
 from onetape.gateway.market_api import MarketApi
 from onetape.gateway.market_session import MarketDesk, MarketPolicy
 from onetape.gateway.proxy import Limits, Proxy
@@ -355,7 +355,7 @@ class Gateway:
             list(self.lines.values()),
             clock=self._clock,
             rest=self._rest_facts,
-            market=self.market.facts,
+            market=self._market_facts,
             is_draining=lambda: self._is_draining,
         )
         return Api(
@@ -395,10 +395,13 @@ class Gateway:
             self._telemetry.observe_hub(asset, line.hub.statistics(), line.stream.statistics())
         self._telemetry.observe_auth(self._auth.statistics())
         self._telemetry.observe_rest(self._rest.statistics())
-        self._telemetry.observe_market(self.market.facts())
+        self._telemetry.observe_market(self._market_facts())
         self._telemetry.observe_desk(self._desk.statistics())
         self._telemetry.observe_clients(self._proxy.spent())
         self._telemetry.log_lines_dropped.put(self._lines_dropped())
+
+    def _market_facts(self) -> MarketFacts:
+        return self.market.facts(self._clock.now_ns())
 
     def _rest_facts(self) -> RestFacts:
         rest = self._rest.statistics()

@@ -3,7 +3,7 @@
 `health`, `auth` and `api` make these bodies; a test holds them to what is said here.
 """
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from onetape.massive.notices import State
 
@@ -39,6 +39,39 @@ class Parts(TypedDict):
     upstream: UpstreamPart
 
 
+class ProviderPart(TypedDict):
+    """One provider, for one kind of data: `model.ProviderHealth` and what it is asked for."""
+
+    data: str
+    provider: str
+    enabled: bool
+    healthy: bool
+    status: str
+    last_success_ns: int | None
+    last_failure_ns: int | None
+    last_failure: str | None
+    consecutive_errors: int
+    requests: int
+    failures: int
+    fallbacks: int
+    response_time_s: float | None
+    mean_response_time_s: float | None
+
+
+class HubPart(TypedDict):
+    """The gateway's own view of the market."""
+
+    watched: int
+    healthy: bool
+    known: int
+    failed: int
+    confidence: int | None
+    subscribers: int
+    last_update_age_s: float | None
+    last_poll_age_s: float | None
+    poll_failures: int
+
+
 class Liveness(TypedDict):
     """Whether the gateway lives, and how its parts do; times in milliseconds UTC."""
 
@@ -49,6 +82,8 @@ class Liveness(TypedDict):
     uptime_s: float
     timestamp: int
     components: Parts
+    providers: NotRequired[list[ProviderPart]]
+    hub: NotRequired[HubPart]
 
 
 class Readiness(TypedDict):

@@ -153,8 +153,10 @@ class Health:
             ],
             "hub": {
                 "watched": hub.view.watched,
+                "healthy": not hub.view.failed,
                 "known": hub.view.known,
                 "failed": hub.view.failed,
+                "confidence": facts.confidence,
                 "subscribers": hub.tick_subscribers + hub.snapshot_subscribers,
                 "last_update_age_s": _age_s(hub.last_update_ns, self._clock.now_ns()),
                 "last_poll_age_s": _age_s(hub.last_poll_ns, self._clock.now_ns()),

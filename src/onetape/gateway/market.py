@@ -43,12 +43,12 @@ DATA: Final = DataProviders._fields
 """What providers are asked for: `options`, `indices`, `broker`."""
 
 
-POLICY: Final = ProviderPolicy(chain_s=2.0, snapshot_s=0.5)
+POLICY: Final = ProviderPolicy(chain_s=1.0, snapshot_s=0.5)
 """What is kept for others who ask: long enough to share it, too short to hide that its source is
 gone."""
 
 
-PAGE_S: Final = 2.8
+PAGE_S: Final = 2.5
 """How long a page of Massive's may take its providers: less than the hybrids wait for a first
 answer, so that one long answer of many pages is told from a vendor that is mute."""
 
@@ -57,6 +57,7 @@ class MarketFacts(NamedTuple):
     """A snapshot for metrics and health; `DATA` names its mappings' keys."""
 
     hub: HubMetrics
+    confidence: int | None  # of the hub's view; None while there is none
     providers: Mapping[str, tuple[ProviderHealth, ...]]
     hybrids: Mapping[str, HybridStatistics]
 
@@ -68,11 +69,12 @@ class Market(NamedTuple):
     asker: VendorAsker  # patient, for what only the vendor has
     hub: MarketDataHub
 
-    def facts(self) -> MarketFacts:
-        """Say how it does now; asks nobody."""
+    def facts(self, now_ns: int) -> MarketFacts:
+        """Say how it does at an instant; asks nobody."""
         named = self.providers._asdict()
         return MarketFacts(
             hub=self.hub.metrics(),
+            confidence=self.hub.snapshot().confidence(now_ns),
             providers={data: hybrid.health() for data, hybrid in named.items()},
             hybrids={data: hybrid.statistics() for data, hybrid in named.items()},
         )

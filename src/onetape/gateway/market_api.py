@@ -139,9 +139,9 @@ class MarketApi:
             *self._desk.routes(OPERATIONS["openapi"], _description),
         ]
 
-    def market_status(self) -> MarketStatus | None:
-        """Return what the vendor said within the last minute, if anything. Never waits."""
-        return self._reference.market_status()
+    async def market_status(self) -> MarketStatus | None:
+        """Return what the vendor said within the last minute, if anything; wait a second for it."""
+        return await self._reference.market_status()
 
     # private, how all are answered
 

@@ -42,6 +42,8 @@ STATUS_S: Final = 10.0
 """How old the vendor's market status may be before it is asked anew."""
 STATUS_KEPT_S: Final = 60.0
 """How old it may be to be told at all."""
+STATUS_WAIT_S: Final = 1.0
+"""How long one waits for it who would have to make do with the calendar."""
 
 _CALENDAR: Final = "calendar"
 _CONTRACTS_PAGE: Final = 1_000
@@ -62,7 +64,8 @@ class Reference:
     Failures are `MassiveApiError` with the cause in them.
     """
 
-    def __init__(self, *, asker: Asker, clock: Clock) -> None:
+    def __init__(self, *, asker: Asker, clock: Clock, status_wait_s: float = STATUS_WAIT_S) -> None:
+        self._status_wait_s = status_wait_s
         self._asker = asker
         self._questions = MassiveQuestions(asker, clock)
         self._clock = clock
@@ -141,18 +144,24 @@ class Reference:
             simulated=rows.simulated,
         )
 
-    def market_status(self) -> MarketStatus | None:
-        """Return what the vendor said within the last minute, if anything. Never waits.
+    async def market_status(self) -> MarketStatus | None:
+        """Return what the vendor said within the last minute, if anything.
 
-        When that is some seconds old the vendor is asked anew, for who comes next.
+        When that is some seconds old the vendor is asked anew, for who comes next; who has
+        nothing else waits for the answer, but not long. Cancel-safe.
         """
         now = self._clock.monotonic()
         if now >= self._status_due and (self._asking is None or self._asking.done()):
             self._status_due = now + STATUS_S
             self._asking = self._tasks.create_task(self._ask_status())
-        return self._status if now - self._status_at < STATUS_KEPT_S else None
+        if not self._has_status(now) and self._asking is not None:
+            await asyncio.wait({self._asking}, timeout=self._status_wait_s)
+        return self._status if self._has_status(self._clock.monotonic()) else None
 
     # private
+
+    def _has_status(self, now: float) -> bool:
+        return now - self._status_at < STATUS_KEPT_S
 
     async def _ask_status(self) -> None:
         with suppress(OnetapeError):  # then what was said before stands, and soon the calendar

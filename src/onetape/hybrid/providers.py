@@ -512,7 +512,10 @@ def _raise_what_befell_all(errors: tuple[OnetapeError, ...]) -> None:
 
 
 def _fault(symbol: str, error: OnetapeError) -> SymbolFault:
-    return SymbolFault(symbol=symbol, error=error.code, message=str(error))
+    message = str(error).removeprefix(f"{symbol}: ")  # it may come of a fault's own text
+    return SymbolFault(
+        symbol=symbol, error=error.code, message=message, retry_after_s=error.retry_after_s
+    )
 
 
 def _is_simulated(row: Quote | IndexSnapshot) -> bool:

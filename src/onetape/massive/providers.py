@@ -472,9 +472,14 @@ class MassiveBrokerProvider(_MassiveProvider):
         question = self._questions.bars(ticker, length, start, end).collect()
         found = await self._vendor.ask("bars", question)
         now_ns = self._clock.now_ns()
-        judged = judge_bars(
-            found, provider=PROVIDER, now_ns=now_ns, market_open=self._is_open(now_ns)
+        judge = partial(
+            judge_bars,
+            found,
+            provider=PROVIDER,
+            now_ns=now_ns,
+            market_open=self._is_open(now_ns),
         )
+        judged = await asyncio.to_thread(judge) if len(found) > _MANY else judge()
         errors = list(found.errors.values())
         if judged.dropped:
             left_out = ", ".join(f"{count} x {code}" for code, count in judged.dropped.items())

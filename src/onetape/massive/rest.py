@@ -101,7 +101,7 @@ class RestStatistics(NamedTuple):
     last_failure: str | None
     latency_p50_s: float | None
     latency_p95_s: float | None
-    breakers: Mapping[Endpoint, BreakerState]
+    breakers: Mapping[str, BreakerState]
     per_minute: Mapping[str, int]
 
 
@@ -112,7 +112,7 @@ class _Ask(NamedTuple):
     method: Literal["GET", "POST"]
     url: URL
     headers: Headers
-    endpoint: Endpoint
+    endpoint: str  # the vendor's family, or the path of a peer's own
     deadline: float
     body: bytes | None = None
 
@@ -182,7 +182,7 @@ class MassiveREST:
         self._turns = asyncio.Semaphore(policy.concurrency)
         self._pacer = Pacer(policy.rate_per_s, policy.burst)
         self._cool_down = CoolDown(policy.retry_after_cap_s)
-        self._breakers: dict[Endpoint, CircuitBreaker] = {}
+        self._breakers: dict[str, CircuitBreaker] = {}
         self._minute = MinuteCounter()
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
         self._requests = self._attempts = self._throttled = self._failures = 0
@@ -295,11 +295,14 @@ class MassiveREST:
 
     # private, deciding
 
-    def _target(self, path: str, query: str) -> tuple[URL, Endpoint]:
+    def _target(self, path: str, query: str) -> tuple[URL, str]:
         if not (path.startswith("/") and _VISIBLE(path) and _VISIBLE(query)) or "?" in path:
             raise InvalidRequest("a path or query that is not encoded")
         url = URL(f"{self._base}{path}?{query}" if query else self._base + path, encoded=True)
-        return url, endpoint_class(path.removeprefix(self._mount))
+        endpoint = endpoint_class(path.removeprefix(self._mount))
+        # Behind a mount there are the peer's own paths too: few, and each fails by itself.
+        is_own = endpoint is Endpoint.OTHER and bool(self._mount)
+        return url, path if is_own else endpoint
 
     def _deadline(self, deadline_s: float | None) -> float:
         allowed_s = self._policy.deadline_s if deadline_s is None else deadline_s
