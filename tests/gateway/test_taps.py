@@ -779,8 +779,8 @@ async def test_events_of_every_class_come_over_real_sockets_and_none_is_held_aft
         ear.handle = taps.open(topics(SPY, "Q.SPY", SPX, CALL), ear.take, ear.tell)
 
         await until(lambda: ear.live == {SPY, "Q.SPY", SPX})
-        await until(lambda: {event.symbol for event in ear.events} == {"SPY", "I:SPX"})
-        assert {type(event) for event in ear.events} == {Quote, Trade}
+        wanted = {(Quote, "SPY"), (Trade, "SPY"), (Quote, "I:SPX")}
+        await until(lambda: {(type(event), event.symbol) for event in ear.events} == wanted)
         assert all(event.simulated and not event.delayed for event in ear.events)
         assert sum(simulator.state().connections_open.values()) == 2
 

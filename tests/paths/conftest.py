@@ -185,13 +185,19 @@ class Stage:
         self.clock.skip(seconds)
         await asyncio.sleep(0)
 
-    async def run(self, seconds: float, *, step_s: float = 0.4) -> None:
-        """Let time pass in small steps, as long as vendors need to answer."""
+    async def run(
+        self, seconds: float, *, step_s: float = 0.4, patience_s: float = 0.1
+    ) -> None:
+        """Let time pass in small steps, as long as vendors need to answer.
+
+        Before each step they have `patience_s` of real time. While one is mute that passes
+        in vain, so it is short; where none is, a busy machine may need more.
+        """
         until_s = self.clock.monotonic() + seconds
         while self.clock.monotonic() < until_s:
             await asyncio.sleep(0.02)
             patience = SystemClock()
-            latest_s = patience.monotonic() + 0.1
+            latest_s = patience.monotonic() + patience_s
             while self._in_flight() and patience.monotonic() < latest_s:
                 await asyncio.sleep(0.002)
             self.clock.skip(step_s)
