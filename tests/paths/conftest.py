@@ -185,9 +185,7 @@ class Stage:
         self.clock.skip(seconds)
         await asyncio.sleep(0)
 
-    async def run(
-        self, seconds: float, *, step_s: float = 0.4, patience_s: float = 0.1
-    ) -> None:
+    async def run(self, seconds: float, *, step_s: float = 0.4, patience_s: float = 0.1) -> None:
         """Let time pass in small steps, as long as vendors need to answer.
 
         Before each step they have `patience_s` of real time. While one is mute that passes
