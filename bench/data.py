@@ -18,6 +18,7 @@ from onetape import market_json
 from onetape.chain_query import ChainQuery
 from onetape.clock import Clock
 from onetape.consolidation import HubPolicy
+from onetape.gateway.market import POLICY
 from onetape.hub import MarketDataHub, Providers
 from onetape.massive import wire_stream
 from onetape.massive.asker import VendorAsker
@@ -30,7 +31,6 @@ from onetape.massive.questions import MassiveQuestions
 from onetape.massive.rest import RestResponse
 from onetape.model import AssetClass, Bar, MarketDataTick, OptionChain, Quote, Topic, Trade
 from onetape.providers.interfaces import Handle
-from onetape.providers.vendor import ProviderPolicy
 from onetape.quality.chains import judge_chain
 from onetape.simulator.market import Market, SimClock
 from onetape.simulator.massive.accounts import Accounts
@@ -129,7 +129,9 @@ class Rest(NamedTuple):
     vendor: Vendor
     clock: Clock
 
-    async def get(self, path: str, query: str = "") -> RestResponse:
+    async def get(
+        self, path: str, query: str = "", *, deadline_s: float | None = None
+    ) -> RestResponse:
         return self.vendor.answer(path, query, self.clock.now_ns())
 
 
@@ -224,7 +226,7 @@ async def hub(
     source: Vendor, feed: Feed | None, policy: HubPolicy | None = None
 ) -> AsyncGenerator[MarketDataHub]:
     asker = VendorAsker(source.of(CLOCK))
-    quiet = ProviderPolicy(enable_logging=False)
+    quiet = msgspec.structs.replace(POLICY, enable_logging=False)
     made: dict[str, Any] = {"asker": asker, "clock": CLOCK, "feed": feed, "policy": quiet}
     watched = policy or HubPolicy(watchlist=WATCHLIST, streaming=feed is not None)
     async with (

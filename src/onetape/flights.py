@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
 
 from onetape.errors import OnetapeError, ShuttingDown
+from onetape.own_tasks import OwnTasks
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -71,7 +72,7 @@ class Flights(Generic[K, V]):
 
     def __init__(self) -> None:
         self._flights: dict[K, _Flight[V]] = {}
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = OwnTasks()
         self._open = False
         self._started = 0
         self._coalesced = 0
@@ -91,9 +92,6 @@ class Flights(Generic[K, V]):
         self._open = False
         for flight in self._flights.values():
             flight.task.cancel()
-        if isinstance(error, Exception):
-            # No flight raises one, so it is the block's own: a TaskGroup would wrap it.
-            kind = error = traceback = None
         await self._tasks.__aexit__(kind, error, traceback)
 
     @property

@@ -47,6 +47,7 @@ from onetape.model import (
     ProviderHealth,
     Quote,
 )
+from onetape.own_tasks import OwnTasks
 from onetape.providers.interfaces import (
     BrokerDataProvider,
     Handle,
@@ -123,7 +124,7 @@ class MarketDataHub:
         self._handles: dict[Key, Handle] = {}
         self._ticks: dict[int, Reader[MarketDataTick]] = {}
         self._snapshots: dict[int, Reader[MarketDataSnapshot]] = {}
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = OwnTasks()
         self._running: set[asyncio.Task[None]] = set()
         self._asking: set[Key] = set()
         self._dirty = asyncio.Event()
@@ -167,9 +168,6 @@ class MarketDataHub:
         self._handles.clear()
         for task in tuple(self._running):
             task.cancel()
-        if isinstance(error, Exception):
-            # No task of ours raises one, so it is the block's own: a TaskGroup would wrap it.
-            kind = error = traceback = None
         await self._tasks.__aexit__(kind, error, traceback)
 
     # what is watched

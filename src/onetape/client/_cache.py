@@ -29,6 +29,7 @@ from onetape.errors import UNREADABLE, OnetapeError, UpstreamError
 from onetape.flights import Flights
 from onetape.massive.wire_rest import ParamValue, Scalar, query_of, text_of
 from onetape.model import OptionContract
+from onetape.own_tasks import OwnTasks
 
 T = TypeVar("T")
 
@@ -115,7 +116,7 @@ class ClientCache:
         self._sleep = sleep
         self._cache = Cache[object](max_bytes)
         self._flights = Flights[str, object]()
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = OwnTasks()
         self._saver: asyncio.Task[None] | None = None
         self._renewals: dict[str, asyncio.Task[None]] = {}
         self._shelf = None if directory is None else _Shelf(directory)
@@ -144,9 +145,6 @@ class ClientCache:
         self._is_open = False
         for task in filter(None, (self._saver, *self._renewals.values())):
             task.cancel()
-        if isinstance(error, Exception):
-            # No task of ours raises one, so it is the block's own: a TaskGroup would wrap it.
-            kind = error = traceback = None
         try:
             await self._flights.__aexit__(kind, error, traceback)
         finally:

@@ -45,6 +45,7 @@ from onetape.errors import (
     UpstreamTimeout,
 )
 from onetape.model import AssetClass, Bar, Quote, Topic, Trade
+from onetape.own_tasks import OwnTasks
 from onetape.provenance import Source
 from onetape.rows import Rows
 
@@ -142,7 +143,7 @@ class LiveTransport:
         self._on_change = on_change
         self._readers: dict[Key, _Readers] = {}
         self._keyless: set[Subscription[Any]] = set()
-        self._group = asyncio.TaskGroup()
+        self._group = OwnTasks()
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._poke = asyncio.Event()  # the timer has to look again
@@ -172,9 +173,6 @@ class LiveTransport:
             subscription.end()
         for task in tuple(self._tasks):
             task.cancel()
-        if isinstance(error, Exception):
-            # No task of ours raises one, so it is the block's own: a TaskGroup would wrap it.
-            kind = error = traceback = None
         await self._group.__aexit__(kind, error, traceback)
 
     # readers

@@ -27,6 +27,7 @@ from onetape.massive.questions import PROVIDER, Asker, MassiveQuestions, chain_p
 from onetape.massive.rest import RestResponse
 from onetape.massive.wire_rest import Params
 from onetape.model import Bar, MarketStatus, OptionContract
+from onetape.own_tasks import OwnTasks
 from onetape.pages import Pages
 from onetape.providers.vendor import BAR_BYTES, CONTRACT_BYTES, ProviderPolicy, Vendor
 from onetape.rows import Rows
@@ -71,7 +72,7 @@ class Reference:
         self._clock = clock
         policy = ProviderPolicy(cache_bytes=_CACHE_BYTES)
         self._vendor = Vendor(PROVIDER, failure=MassiveApiError, clock=clock, policy=policy)
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = OwnTasks()
         self._asking: asyncio.Task[None] | None = None
         self._status: MarketStatus | None = None
         self._status_at = self._status_due = float("-inf")
@@ -89,9 +90,6 @@ class Reference:
     ) -> None:
         if self._asking is not None:
             self._asking.cancel()
-        if isinstance(error, Exception):
-            # No task of ours raises one, so it is the block's own: a TaskGroup would wrap it.
-            kind = error = traceback = None
         try:
             await self._vendor.__aexit__(kind, error, traceback)
         finally:

@@ -32,6 +32,7 @@ from onetape.flights import Flights
 from onetape.hybrid.seats import Attempt, HybridPolicy, Limits, Outcome, Question, Seat
 from onetape.hybrid.verdicts import WORDS, Why, is_absent, why_of
 from onetape.model import ProviderHealth
+from onetape.own_tasks import OwnTasks
 from onetape.providers.health import is_failure
 from onetape.providers.interfaces import DataProvider
 
@@ -97,7 +98,7 @@ class Fallback(Generic[P]):
         self._fallbacks: Counter[Why] = Counter()
         self._switches = self._called_off = self._probed = self._hedged = 0
         self._flights = Flights[Hashable, dict[str, Settled[Any]]]()
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = OwnTasks()
         self._probes: set[asyncio.Task[Any]] = set()
         self._is_open = False
 
@@ -114,9 +115,6 @@ class Fallback(Generic[P]):
         traceback: TracebackType | None,
     ) -> None:
         self._is_open = False
-        if isinstance(error, Exception):
-            # No task of ours raises one, so it is the block's own: a TaskGroup would wrap it.
-            kind = error = traceback = None
         try:
             await self._flights.__aexit__(kind, error, traceback)
         finally:

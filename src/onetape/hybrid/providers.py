@@ -17,7 +17,6 @@ Indices have no second one by default: Tradier has index values without bid and 
 of another delay, so whoever wants it chooses it.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import date
 from types import TracebackType
@@ -60,6 +59,7 @@ from onetape.model import (
     ProviderHealth,
     Quote,
 )
+from onetape.own_tasks import OwnTasks
 from onetape.providers.interfaces import (
     BrokerDataProvider,
     DataProvider,
@@ -117,7 +117,7 @@ class _Hybrid(Generic[P]):
         self._primary = primary
         self._secondary = secondary
         self._fallback = Fallback(primary, secondary, clock=self._clock, policy=self._policy)
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = OwnTasks()
         self._relays: set[Relay[Any]] = set()
         self._reader_failures = 0  # of those that are closed
         if is_open is not None:
@@ -136,9 +136,6 @@ class _Hybrid(Generic[P]):
     ) -> None:
         for relay in tuple(self._relays):
             relay.close()
-        if isinstance(error, Exception):
-            # No task of ours raises one, so it is the block's own: a TaskGroup would wrap it.
-            kind = error = traceback = None
         try:
             await self._fallback.__aexit__(kind, error, traceback)
         finally:

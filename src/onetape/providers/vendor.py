@@ -9,7 +9,6 @@ Every provider has one of its own, and with it the tasks that it starts. Failure
 never kept.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Hashable
 from types import TracebackType
@@ -22,6 +21,7 @@ from onetape.core.cache import Cache, CacheStatistics, Freshness
 from onetape.errors import DataProviderError, NotConnected, OnetapeError
 from onetape.flights import Flights, FlightsStatistics
 from onetape.model import OptionChain, ProviderHealth
+from onetape.own_tasks import OwnTasks
 from onetape.providers.following import Cadence, Follower, View
 from onetape.providers.health import HealthMeter, as_failure, is_failure
 from onetape.providers.interfaces import Handle, LiveFeed
@@ -94,7 +94,7 @@ class Vendor:
         self._meter = HealthMeter(name)
         self._cache = Cache[object](policy.cache_bytes)
         self._flights = Flights[Hashable, object]()
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = OwnTasks()
         self._followers: set[Follower[Any]] = set()
         self._reader_failures = 0  # of those that are closed
         self._is_open = False
@@ -114,9 +114,6 @@ class Vendor:
         self._is_open = False
         for follower in tuple(self._followers):
             follower.close()
-        if isinstance(error, Exception):
-            # No task of ours raises one, so it is the block's own: a TaskGroup would wrap it.
-            kind = error = traceback = None
         try:
             await self._flights.__aexit__(kind, error, traceback)
         finally:

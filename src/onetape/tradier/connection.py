@@ -8,7 +8,6 @@ Without a token there is nothing to connect: `connected` gives None, and whoever
 hybrids together passes that on (R22).
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from onetape.clock import Clock
+from onetape.own_tasks import OwnTasks
 from onetape.providers.vendor import ProviderPolicy
 from onetape.settings import TradierConfig
 from onetape.tradier.feed import market_is_open
@@ -110,17 +110,12 @@ async def connected(  # noqa: PLR0913 - called once, by who puts things together
 @asynccontextmanager
 async def _beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
     """Let something run for as long as the block is open."""
-    failure: Exception | None = None
-    async with asyncio.TaskGroup() as tasks:
+    async with OwnTasks() as tasks:
         task = tasks.create_task(work)
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - raised below: the group would wrap it
-            failure = error
         finally:
             task.cancel()
-    if failure is not None:
-        raise failure
 
 
 def is_sandbox(base_url: str) -> bool:
