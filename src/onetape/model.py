@@ -291,6 +291,9 @@ class ProviderHealth(msgspec.Struct, frozen=True, kw_only=True):
     last_success_ns: int | None = None
     last_failure_ns: int | None = None
     last_failure: str | None = None
+    """What went wrong, in words; some may be the vendor's."""
+    last_failure_code: str | None = None
+    """The code at the bottom of it, such as `upstream_down`."""
     consecutive_errors: int = 0
     requests: int = 0
     failures: int = 0

@@ -204,13 +204,20 @@ VIEW = HubMetrics(
 
 def test_the_data_layer_is_described_provider_by_provider() -> None:
     """R226, R237: each for what it is asked for, and what the hub has."""
-    provider = ProviderHealth(provider="massive", healthy=False, status="open", fallbacks=4)
+    provider = ProviderHealth(
+        provider="massive",
+        healthy=False,
+        status="open",
+        fallbacks=4,
+        last_failure="MASSIVE_API_ERROR: the vendor's own words",
+        last_failure_code="upstream_down",
+    )
     facts = MarketFacts(hub=VIEW, confidence=85, providers={"broker": (provider,)}, hybrids={})
     body: Any = health(LIVE, market=facts).liveness()
 
     (one,) = body["providers"]
     assert (one["data"], one["provider"], one["status"]) == ("broker", "massive", "open")
-    assert (one["healthy"], one["fallbacks"], one["last_failure"]) == (False, 4, None)
+    assert (one["healthy"], one["fallbacks"], one["last_failure"]) == (False, 4, "upstream_down")
     assert body["hub"] == {
         "watched": 3,
         "known": 2,

@@ -5,14 +5,23 @@ from onetape.errors import (
     ContractNotFound,
     InvalidRequest,
     MassiveApiError,
+    MaxRetriesExceeded,
     NotFound,
     OnetapeError,
     ShuttingDown,
     TradierApiError,
     UpstreamDown,
     UpstreamThrottled,
+    UpstreamTimeout,
 )
-from onetape.providers.health import UNHEALTHY_AFTER, HealthMeter, as_failure, is_failure, status_of
+from onetape.providers.health import (
+    UNHEALTHY_AFTER,
+    HealthMeter,
+    as_failure,
+    is_failure,
+    root_code_of,
+    status_of,
+)
 
 
 def failing(meter: HealthMeter, times: int) -> None:
@@ -43,6 +52,7 @@ def test_the_third_failure_in_a_row_makes_it_fail_and_one_answer_makes_it_well()
     assert (health.requests, health.failures) == (4, 3)
     assert (health.last_success_ns, health.last_failure_ns) == (8, 7)
     assert health.last_failure == "upstream_down: gone"
+    assert health.last_failure_code == "upstream_down"
 
 
 def test_the_response_time_is_told_of_the_last_question_and_weighted_of_all() -> None:
@@ -114,3 +124,13 @@ def test_without_an_answer_there_is_no_status() -> None:
     assert status_of(None) is None
     assert status_of(circle) is None, "and it ends"
     assert status_of(MassiveApiError("no", status=503)) == 503
+
+
+def test_a_failure_comes_down_to_the_code_beneath_the_providers() -> None:
+    late = UpstreamTimeout("late")
+    wrapped = MassiveApiError("x", causes=[MaxRetriesExceeded("y", causes=[late, late])])
+
+    assert root_code_of(wrapped) == "upstream_timeout"
+    assert root_code_of(late) == "upstream_timeout"
+    assert root_code_of(MassiveApiError("no cause")) == "MASSIVE_API_ERROR"
+    assert root_code_of(MassiveApiError("x", causes=[ValueError()])) == "MASSIVE_API_ERROR"

@@ -50,6 +50,7 @@ class ProviderPart(TypedDict):
     last_success_ns: int | None
     last_failure_ns: int | None
     last_failure: str | None
+    last_failure_code: str | None
     consecutive_errors: int
     requests: int
     failures: int

@@ -15,7 +15,7 @@ from onetape.clock import Clock
 from onetape.errors import InvalidRequest
 from onetape.gateway.market import MarketFacts
 from onetape.massive.notices import State
-from onetape.model import AssetClass
+from onetape.model import AssetClass, ProviderHealth
 
 STALE_ALERT_S: Final = 10.0
 """Silence on a socket that is up, with topics and the market open, from which we warn."""
@@ -147,7 +147,7 @@ class Health:
         hub = facts.hub
         return {
             "providers": [
-                {"data": data, **msgspec.to_builtins(one)}
+                {"data": data, **msgspec.to_builtins(_in_our_words(one))}
                 for data, providers in facts.providers.items()
                 for one in providers
             ],
@@ -215,6 +215,11 @@ def _warnings(hub: HubFacts, now_ns: int) -> Iterator[str]:
         silent_s = (now_ns - (hub.last_frame_ns or since_ns or now_ns)) / _NS
         if silent_s > STALE_ALERT_S:
             yield f"{hub.asset}: nothing arrived for {math.floor(silent_s)} s"
+
+
+def _in_our_words(provider: ProviderHealth) -> ProviderHealth:
+    """Leave the vendor's words out: who may read this is not known."""
+    return msgspec.structs.replace(provider, last_failure=provider.last_failure_code)
 
 
 def _age_s(at_ns: int | None, now_ns: int) -> float | None:

@@ -34,6 +34,7 @@ class HealthMeter:
         self._last_success_ns: int | None = None
         self._last_failure_ns: int | None = None
         self._last_failure: str | None = None
+        self._last_failure_code: str | None = None
         self._response_s: float | None = None
         self._mean_s: float | None = None
 
@@ -50,6 +51,7 @@ class HealthMeter:
         self._consecutive += 1
         self._last_failure_ns = now_ns
         self._last_failure = f"{error.code}: {error}"[:_TEXT_LIMIT]
+        self._last_failure_code = root_code_of(error)
 
     def health(self) -> ProviderHealth:
         """Return how it does."""
@@ -61,6 +63,7 @@ class HealthMeter:
             last_success_ns=self._last_success_ns,
             last_failure_ns=self._last_failure_ns,
             last_failure=self._last_failure,
+            last_failure_code=self._last_failure_code,
             consecutive_errors=self._consecutive,
             requests=self._requests,
             failures=self._failures,
@@ -93,6 +96,17 @@ def as_failure(
         causes=(error,),
         retry_after_s=error.retry_after_s,
     )
+
+
+def root_code_of(error: OnetapeError) -> str:
+    """Return the code of what a provider's failure comes down to."""
+    for _ in range(_DEPTH):
+        causes = error.causes if isinstance(error, DataProviderError) else ()
+        root = next((cause for cause in causes if isinstance(cause, OnetapeError)), None)
+        if root is None:
+            break
+        error = root
+    return error.code
 
 
 def status_of(error: BaseException | None) -> int | None:
