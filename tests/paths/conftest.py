@@ -245,7 +245,10 @@ class Stage:
     # private
 
     def _in_flight(self) -> int:
-        return sum(rest.statistics().in_flight for rest in self._rests)
+        """Count requests, and questions that are between two of them."""
+        asking = (hybrid._fallback for hybrid in self.hybrids)
+        questions = sum(one._flights.in_flight + len(one._probes) for one in asking)
+        return questions + sum(rest.statistics().in_flight for rest in self._rests)
 
     @property
     def _is_probing(self) -> bool:
