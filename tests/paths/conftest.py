@@ -185,11 +185,11 @@ class Stage:
         self.clock.skip(seconds)
         await asyncio.sleep(0)
 
-    async def run(self, seconds: float, *, step_s: float = 0.4, patience_s: float = 0.1) -> None:
+    async def run(self, seconds: float, *, step_s: float = 0.4, patience_s: float = 2.0) -> None:
         """Let time pass in small steps, as long as vendors need to answer.
 
-        Before each step they have `patience_s` of real time. While one is mute that passes
-        in vain, so it is short; where none is, a busy machine may need more.
+        Before each step they have up to `patience_s` of real time, for a busy machine. While
+        one is mute that passes in vain, so it should be short.
         """
         until_s = self.clock.monotonic() + seconds
         while self.clock.monotonic() < until_s:
