@@ -82,6 +82,27 @@ async def test_the_programs_of_the_page_run(play: Playground, program: str) -> N
     assert all(value for name, value in results.items() if name != "values")
 
 
+async def test_the_program_of_the_data_page_runs_on_both_vendors(
+    play: Playground, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulator = play.simulator
+    for name, value in {
+        "MASSIVE_API_KEY": simulator.key,
+        "MASSIVE_BASE_URL": simulator.url,
+        "MASSIVE_PROXY_TOKEN": "a-token-of-ours-that-nobody-guesses",
+        "TRADIER_ACCESS_TOKEN": simulator.tradier_token,
+        "TRADIER_BASE_URL": simulator.tradier_url,
+        "TRADIER_SOCKET_URL": simulator.tradier_socket_url,
+    }.items():
+        monkeypatch.setenv(name, value)
+    (program,) = programs("data.md")
+
+    await asyncio.to_thread(exec, compile(program, "page", "exec"), {})
+
+    price, provider, *_ = capsys.readouterr().out.split()
+    assert (float(price) > 0, provider) == (True, "massive")
+
+
 def test_every_method_of_the_old_clients_has_its_row() -> None:
     """R172-R174: every old method is present."""
     missing = [name for name in OLD if not re.search(rf"`[^`|]*\b{name}\(|`{name}`", PAGE)]
