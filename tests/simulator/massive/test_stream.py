@@ -133,7 +133,7 @@ async def vendor(
     one = Vendor(*faults, policy=policy, pace=pace, clock=clock)
     async with (
         Server(nothing, host="127.0.0.1", port=0, websocket=one.stream.route) as server,
-        asyncio.timeout(10),
+        asyncio.timeout(30),
     ):
         one.netloc = server.netloc
         async with asyncio.TaskGroup() as tasks:
@@ -232,7 +232,7 @@ async def test_nothing_follows_a_goodbye() -> None:
     """A step may hold several frames for a client whom the first of them cuts."""
     policy = StreamPolicy(buffer_bytes=0)
     async with vendor(policy=policy) as one, await one.logged_in() as client:
-        one.tape.weight = 15_000
+        one.tape.weight = 5_000
         await client.send('{"action":"subscribe","params":"T.*"}')
 
         assert (await statuses(client))[-1] == "slow_consumer"
